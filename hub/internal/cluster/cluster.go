@@ -1,0 +1,77 @@
+// Package cluster holds the fleet's register: which clusters there are, and
+// what is known of the contact with each.
+package cluster
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/budecosystem/budcluster/internal/facts"
+)
+
+// Cluster is one entry of the register.
+type Cluster struct {
+	ID     uuid.UUID
+	Name   string
+	Labels map[string]string
+	// UID is that of the kube-system namespace; empty until the cluster joined.
+	UID          string
+	AgentVersion string
+	Facts        *facts.Cluster // nil until first reported
+	FactsDigest  string
+	Degraded     []Degradation
+	CreatedAt    time.Time
+	JoinedAt     *time.Time
+	RevokedAt    *time.Time
+	LastSeen     *time.Time
+	Session      *Session // nil when no session is open
+	// Nodes and ReadyNodes count what the inventory holds.
+	Nodes, ReadyNodes int
+}
+
+// Session is one open tunnel. It is alive while its lease lasts.
+type Session struct {
+	Replica     string
+	Epoch       int64
+	Instance    string
+	RemoteAddr  string
+	ConnectedAt time.Time
+	LeaseUntil  time.Time
+}
+
+// Degradation is one reason why a cluster is not fully served.
+type Degradation struct {
+	Reason  string    `json:"reason"`
+	Message string    `json:"message"`
+	Since   time.Time `json:"since"`
+}
+
+// State sums up the contact with a cluster.
+type State string
+
+// The states. Unknown is not gone: nothing is concluded from silence.
+const (
+	// StatePending: created, never joined.
+	StatePending State = "Pending"
+	// StateConnected: a session is open.
+	StateConnected State = "Connected"
+	// StateUnknown: it joined, and no session is open now.
+	StateUnknown State = "Unknown"
+	// StateRevoked: its certificates are refused.
+	StateRevoked State = "Revoked"
+)
+
+// State says how things stand at now.
+func (c *Cluster) State(now time.Time) State {
+	switch {
+	case c.RevokedAt != nil:
+		return StateRevoked
+	case c.JoinedAt == nil:
+		return StatePending
+	case c.Session != nil && now.Before(c.Session.LeaseUntil):
+		return StateConnected
+	default:
+		return StateUnknown
+	}
+}

@@ -1,0 +1,55 @@
+// Package event holds the record of what happened: every change that a person
+// or another program may want to follow is one Event, written in the same
+// transaction as the change.
+package event
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Event is one thing that happened. IDs grow in commit order, so a reader that
+// remembers the last ID it saw misses nothing.
+type Event struct {
+	ID        int64
+	At        time.Time
+	Type      Type
+	ClusterID uuid.UUID // uuid.Nil when it is about no cluster
+	// Subject is the name of the thing within the cluster: a node, a release.
+	Subject string
+	// Actor is who did it: an API key's name, "agent", or "hub".
+	Actor   string
+	Message string
+	// Data is a JSON object with the type's details.
+	Data json.RawMessage
+}
+
+// Type names what happened, as noun.verb.
+type Type string
+
+// The types of events.
+const (
+	ClusterCreated      Type = "cluster.created"
+	ClusterJoined       Type = "cluster.joined"
+	ClusterConnected    Type = "cluster.connected"
+	ClusterDisconnected Type = "cluster.disconnected"
+	ClusterDegraded     Type = "cluster.degraded"
+	ClusterRecovered    Type = "cluster.recovered"
+	ClusterChanged      Type = "cluster.changed"
+	ClusterRevoked      Type = "cluster.revoked"
+	ClusterDeleted      Type = "cluster.deleted"
+	TokenCreated        Type = "token.created"
+	TokenRevoked        Type = "token.revoked"
+	CertificateIssued   Type = "certificate.issued"
+	NodeAdded           Type = "node.added"
+	NodeChanged         Type = "node.changed"
+	NodeRemoved         Type = "node.removed"
+	ReleaseApplied      Type = "release.applied"
+	ReleaseStatus       Type = "release.status"
+	ReleaseDeleted      Type = "release.deleted"
+	ReleaseRemoved      Type = "release.removed"
+	KeyCreated          Type = "key.created"
+	KeyRevoked          Type = "key.revoked"
+)
