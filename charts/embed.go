@@ -1,0 +1,21 @@
+// Package charts carries the Helm charts of this repository inside the
+// programs, so that a hub can hand out the agent's chart in the very version
+// that it speaks to.
+package charts
+
+import (
+	"embed"
+	"io/fs"
+)
+
+//go:embed all:budcluster-agent
+var files embed.FS
+
+// AgentName is the name of the agent's chart and of its folder.
+const AgentName = "budcluster-agent"
+
+// FS returns all charts, one folder each.
+func FS() fs.FS { return files }
+
+// Agent returns the folder of the agent's chart.
+func Agent() (fs.FS, error) { return fs.Sub(files, AgentName) }
