@@ -1,5 +1,11 @@
 // Package cluster holds the fleet's register: which clusters there are, and
 // what is known of the contact with each.
+//
+// The row in the store is authoritative. Contact is a session with a lease: the
+// replica that holds the tunnel extends it, and a replica that dies lets it
+// end. Every new session gets a higher epoch, so that of two that both believe
+// they are current, the older one is told otherwise. Silence changes nothing
+// but the age of what is known; a cluster leaves the register by Delete alone.
 package cluster
 
 import (

@@ -5,6 +5,7 @@ package event
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,6 +25,24 @@ type Event struct {
 	Message string
 	// Data is a JSON object with the type's details.
 	Data json.RawMessage
+	// Transient marks what only a follower wants to see: progress, and what a
+	// node's pods ask for. It is purged after an hour, so that a busy fleet
+	// does not bury its own history.
+	Transient bool
+}
+
+// Record makes an event; data is encoded as its Data and may be nil.
+func Record(at time.Time, kind Type, actor string, data any) (Event, error) {
+	e := Event{At: at.UTC(), Type: kind, Actor: actor}
+	if data == nil {
+		return e, nil
+	}
+	raw, err := json.Marshal(data)
+	if err != nil {
+		return Event{}, fmt.Errorf("encode data of event %s: %w", kind, err)
+	}
+	e.Data = raw
+	return e, nil
 }
 
 // Type names what happened, as noun.verb.
@@ -53,3 +72,13 @@ const (
 	KeyCreated          Type = "key.created"
 	KeyRevoked          Type = "key.revoked"
 )
+
+// Types lists every type, in the order of their declaration.
+func Types() []Type {
+	return []Type{
+		ClusterCreated, ClusterJoined, ClusterConnected, ClusterDisconnected, ClusterDegraded, ClusterRecovered,
+		ClusterChanged, ClusterRevoked, ClusterDeleted, TokenCreated, TokenRevoked, CertificateIssued,
+		NodeAdded, NodeChanged, NodeRemoved, ReleaseApplied, ReleaseStatus, ReleaseDeleted, ReleaseRemoved,
+		KeyCreated, KeyRevoked,
+	}
+}
