@@ -191,4 +191,3 @@ func sleep(ctx context.Context, d time.Duration) bool {
 		return false
 	}
 }
-
