@@ -1,0 +1,142 @@
+# BudCluster. `make help` lists the targets; every one works on a fresh clone.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+# One set of flags for everything, so that all of it shares one build cache.
+# VCS stamping is off because it would make every commit a new binary.
+export GOFLAGS := -trimpath -buildvcs=false
+export CGO_ENABLED := 0
+
+MODULE    := github.com/budecosystem/budcluster
+VERSION   := $(shell sed -n 's/^appVersion: "\(.*\)"/\1/p' charts/budcluster-agent/Chart.yaml)
+REVISION  := $(shell git rev-parse HEAD 2>/dev/null)
+LDFLAGS   := -s -w -X $(MODULE)/internal/buildinfo.version=$(VERSION)
+ARCH      ?= $(shell go env GOARCH 2>/dev/null)
+LINT      := bin/golangci-lint
+BUF       := go tool -modfile=tools/proto/go.mod buf
+SQLC      := go tool -modfile=tools/sqlc/go.mod sqlc
+E2E       := deploy/e2e
+
+# Where `make cluster-build` puts the binaries of Kubernetes; the tests with a real API server find them by this variable.
+export KUBE_BIN_DIR ?= $(CURDIR)/$(E2E)/.cache/bin
+# Selects end-to-end tests: make e2e RUN='Join|Revoke'
+RUN       ?=
+# make bench BENCHTIME=1x: every benchmark once
+BENCHTIME ?= 1s
+# Selects packages: make test PKG=./hub/...
+PKG       ?= ./...
+TESTFLAGS ?=
+
+##@ Start here
+
+.PHONY: help
+help: ## List the targets.
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' Makefile
+
+.PHONY: demo
+demo: setup-cluster build images $(if $(KUBECONFIG),,cluster-build) ## Start a hub and a cluster, join them, install a release, print what to type next.
+	cd $(E2E) && go run ./cmd/demo up
+
+.PHONY: demo-down
+demo-down: ## Stop what `make demo` started.
+	cd $(E2E) && go run ./cmd/demo down
+
+##@ Develop
+
+.PHONY: build
+build: ## Build bin/budcluster-hub, bin/budcluster-agent and bin/budcluster (static, stripped).
+	@echo "==> build $(VERSION) for $(ARCH) (the first time about 3 minutes: the Kubernetes and Helm libraries)"
+	GOARCH=$(ARCH) go build -ldflags '$(LDFLAGS)' -o bin/budcluster-hub ./hub/cmd/hub
+	GOARCH=$(ARCH) go build -ldflags '$(LDFLAGS)' -o bin/budcluster-agent ./agent/cmd/agent
+	GOARCH=$(ARCH) go build -ldflags '$(LDFLAGS)' -o bin/budcluster ./cli/cmd/budcluster
+
+.PHONY: gen
+gen: ## Generate code: protobuf (proto/), SQL (hub/internal/store/sqlcgen).
+	@echo "==> generate (the first time some minutes: buf and sqlc are built)"
+	$(BUF) generate
+	$(SQLC) generate
+
+.PHONY: fmt
+fmt: $(LINT) ## Format all Go files (gofumpt, gci).
+	$(LINT) fmt
+
+.PHONY: lint
+lint: $(LINT) ## Run golangci-lint.
+	@echo "==> lint (the first time some minutes: everything is type-checked)"
+	$(LINT) run
+
+##@ Verify
+
+.PHONY: test
+test: setup-test kube-build ## Run all tests: unit, race detector, PostgreSQL, a real API server. PKG=./hub/... narrows it.
+	@echo "==> test with the race detector (the first time about 8 minutes on 2 cores: everything is compiled once more for it)"
+	CGO_ENABLED=1 go test -json -race -shuffle=on -timeout=20m $(TESTFLAGS) $(PKG) | go run ./tools/testsummary -name test
+
+.PHONY: e2e
+e2e: setup-cluster build images cluster-build ## Run the tests on a real cluster of two nodes (needs root). RUN=<regex> selects.
+	@echo "==> end-to-end tests (a cluster is up in about 20 s; all tests take some minutes)"
+	cd $(E2E) && go test -json -tags=e2e -count=1 -timeout=60m $(if $(RUN),-run '$(RUN)') $(TESTFLAGS) ./... | (cd $(CURDIR) && go run ./tools/testsummary -name e2e -v)
+
+.PHONY: bench
+bench: ## Run the benchmarks and print them against their baselines. BENCHTIME=1x runs each once.
+	@echo "==> benchmarks"
+	go test -run='^$$' -bench=. -benchmem -benchtime=$(BENCHTIME) $$(go run ./deploy/bench -packages) | go run ./deploy/bench
+
+.PHONY: check
+check: check-static test ## Everything that CI wants but the real cluster: format, lint, generated code, tests.
+
+.PHONY: check-static
+check-static: check-fmt lint check-gen ## The part of `make check` that runs no test.
+
+.PHONY: check-fmt
+check-fmt: $(LINT)
+	@echo "==> format"
+	$(LINT) fmt --diff
+
+# Compares before and after, so that it is right in a tree with uncommitted work too.
+GENERATED = find proto hub/internal/store/sqlcgen -name '*.go' -exec grep -l 'DO NOT EDIT' {} + | LC_ALL=C sort | xargs sha256sum
+.PHONY: check-gen
+check-gen:
+	@echo '==> generated code is what make gen makes'
+	$(BUF) lint
+	$(SQLC) diff
+	@before=$$($(GENERATED)); $(MAKE) --no-print-directory gen; after=$$($(GENERATED)); \
+	if [ "$$before" != "$$after" ]; then \
+		echo "generated code was out of date; it is regenerated now, review and commit it:"; \
+		diff <(echo "$$before") <(echo "$$after"); exit 1; \
+	fi
+
+##@ Ship
+
+.PHONY: images
+images: build ## Pack the binaries into container images: dist/*.tar (docker-archive) and dist/oci (OCI layout).
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 0)} \
+		go run ./deploy/images -version '$(VERSION)' -revision '$(REVISION)' -arch '$(ARCH)'
+
+##@ Prepare (the other targets call these)
+
+.PHONY: cluster-build
+cluster-build: ## Build Kubernetes, etcd, CoreDNS, kwok and Helm for the real cluster (once: about 10 minutes on 2 cores).
+	cd $(E2E) && go run ./cmd/cluster build
+
+.PHONY: kube-build
+kube-build: ## Build only the API server and etcd, for `make test` (once: about 6 minutes on 2 cores).
+	cd $(E2E) && go run ./cmd/cluster build --only control-plane
+
+.PHONY: setup-test
+setup-test:
+	@deploy/setup.sh test
+
+.PHONY: setup-cluster
+setup-cluster:
+	@deploy/setup.sh cluster
+
+.PHONY: hooks
+hooks: ## Use the repository's git hooks in this clone.
+	git config core.hooksPath .githooks
+
+$(LINT): tools/lint/go.mod tools/lint/go.sum
+	@echo "==> build golangci-lint (once: 2 to 5 minutes; some 400 packages)"
+	go build -modfile=tools/lint/go.mod -ldflags='-s -w' -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
