@@ -27,7 +27,9 @@ func Roles() []Role { return []Role{RoleViewer, RoleOperator, RoleAdmin} }
 
 // Allows reports whether a principal of role r may do what needs the other
 // role. An unknown role allows nothing.
-func (r Role) Allows(need Role) bool { return r.rank() > 0 && need.rank() > 0 && r.rank() >= need.rank() }
+func (r Role) Allows(need Role) bool {
+	return r.rank() > 0 && need.rank() > 0 && r.rank() >= need.rank()
+}
 
 func (r Role) rank() int {
 	for i, known := range Roles() {

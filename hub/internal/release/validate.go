@@ -175,4 +175,3 @@ func (s Spec) normalise() (Spec, error) {
 	}
 	return s, nil
 }
-
