@@ -11,22 +11,25 @@
 // came from is forgotten once it is here, so a repository that vanishes or
 // changes a version in place disturbs no release.
 //
-// Inspect reads what anybody may send: nothing is written to a disk, and every
-// size is bounded before it is believed. A chart that passes is one that Helm's
-// own loader accepts; whether its templates render is found out by the agent.
+// What anybody may send is read by internal/chartfile: nothing is written to a
+// disk, and every size is bounded before it is believed. A chart that passes is
+// one that Helm's own loader accepts; whether its templates render is found out
+// by the agent.
 package chart
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/budecosystem/budcluster/hub/internal/page"
+	"github.com/budecosystem/budcluster/internal/chartfile"
 )
 
 // MaxSize is the most that a packed chart may weigh.
-const MaxSize = 20 << 20
+const MaxSize = chartfile.MaxSize
 
 // ErrNotFound: no chart of that digest is here.
 var ErrNotFound = errors.New("no such chart")
@@ -88,3 +91,23 @@ func (e *UpstreamError) Error() string {
 
 // Unwrap gives the cause.
 func (e *UpstreamError) Unwrap() error { return e.Err }
+
+// Inspect says what a packed chart is.
+func Inspect(tgz []byte) (Meta, error) {
+	i, err := chartfile.Inspect(tgz)
+	return metaOf(i), err
+}
+
+// Pack makes the packed form of the chart in a folder; the same folder gives
+// the same bytes.
+func Pack(dir fs.FS) ([]byte, Meta, error) {
+	tgz, i, err := chartfile.Pack(dir)
+	return tgz, metaOf(i), err
+}
+
+func metaOf(i chartfile.Info) Meta {
+	return Meta{
+		Name: i.Name, Version: i.Version, AppVersion: i.AppVersion, Description: i.Description,
+		Digest: i.Digest, Size: i.Size,
+	}
+}
