@@ -84,7 +84,10 @@ func CallerError(err error, now time.Time) error {
 	who := quote(cert.Subject.CommonName)
 	var invalid x509.CertificateInvalidError
 	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
-		return fmt.Errorf("refuse %s: %w", who, checkTime(cert, now, KindCluster))
+		if late := checkTime(cert, now, KindCluster); late != nil {
+			return fmt.Errorf("refuse %s: %w", who, late)
+		}
+		return err
 	}
 	return fmt.Errorf("refuse %s: %w", who, &ForeignError{Whose: KindCluster, Issuer: issuerOf(cert), Err: refused.Err})
 }
