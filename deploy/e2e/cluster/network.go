@@ -240,17 +240,19 @@ func (s slot) makeCgroup(node int) error {
 	return nil
 }
 
-// removeCgroup removes what the node's pods left. The kernel needs a moment
-// after the last process has ended.
+// removeCgroup removes what the node's pods left, in every hierarchy: the
+// container runtime makes itself a place also in those that we did not. The
+// kernel needs a moment after the last process has ended.
 func (s slot) removeCgroup(ctx context.Context, node int) error {
-	roots, _, err := cgroupRoots()
+	places := []string{filepath.Join("/sys/fs/cgroup", s.cgroup(node))}
+	below, err := filepath.Glob(filepath.Join("/sys/fs/cgroup", "*", s.cgroup(node)))
 	if err != nil {
 		return err
 	}
 	return await(ctx, 10*time.Second, "the control groups of node "+fmt.Sprint(node)+" to empty", func(context.Context) error {
 		var left error
-		for _, root := range roots {
-			left = errors.Join(left, removeTree(filepath.Join(root, s.cgroup(node))))
+		for _, place := range append(places, below...) {
+			left = errors.Join(left, removeTree(place))
 		}
 		return left
 	})

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -30,6 +31,8 @@ type BuildConfig struct {
 	// Prebuilt is a folder with binaries to use instead of building them; what
 	// it lacks is built.
 	Prebuilt string
+	// Only names the programs to make; empty is all of them.
+	Only []string
 	// Progress hears what is being done and why it takes long.
 	Progress func(format string, args ...any)
 }
@@ -121,6 +124,11 @@ func Build(ctx context.Context, cfg BuildConfig) (Binaries, error) {
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return Binaries{}, err
 	}
+	for _, name := range cfg.Only {
+		if !slices.ContainsFunc(programs(), func(p program) bool { return p.name == name }) {
+			return Binaries{}, fmt.Errorf("there is no program called %q among those of a cluster", name)
+		}
+	}
 	unlock, err := lock(ctx, filepath.Join(bin, ".lock"), func() {
 		cfg.Progress("another build of the cluster's programs is running: waiting for it")
 	})
@@ -130,6 +138,9 @@ func Build(ctx context.Context, cfg BuildConfig) (Binaries, error) {
 	defer unlock()
 	built := Binaries{paths: map[string]string{}}
 	for _, p := range programs() {
+		if len(cfg.Only) > 0 && !slices.Contains(cfg.Only, p.name) {
+			continue
+		}
 		path, err := p.ensure(ctx, cfg, bin)
 		if err != nil {
 			return Binaries{}, err

@@ -76,7 +76,7 @@ func (a *app) say(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, format+"\n", args...)
 }
 
-func (a *app) binaries(ctx context.Context) (cluster.Binaries, error) {
+func (a *app) binaries(ctx context.Context, only ...string) (cluster.Binaries, error) {
 	wd, err := os.Getwd()
 	if err != nil {
 		return cluster.Binaries{}, err
@@ -85,14 +85,14 @@ func (a *app) binaries(ctx context.Context) (cluster.Binaries, error) {
 	if err != nil {
 		return cluster.Binaries{}, err
 	}
-	return cluster.Build(ctx, cluster.BuildConfig{Root: root, CacheDir: a.cache, Prebuilt: os.Getenv("KUBE_BIN_DIR"), Progress: a.say})
+	return cluster.Build(ctx, cluster.BuildConfig{Root: root, CacheDir: a.cache, Prebuilt: os.Getenv("KUBE_BIN_DIR"), Only: only, Progress: a.say})
 }
 
 func (a *app) build() *cobra.Command {
 	return &cobra.Command{
-		Use: "build", Short: "Build the cluster's programs, once", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			bin, err := a.binaries(cmd.Context())
+		Use: "build [PROGRAM...]", Short: "Build the cluster's programs, once, and say where they are",
+		RunE: func(cmd *cobra.Command, only []string) error {
+			bin, err := a.binaries(cmd.Context(), only...)
 			if err != nil {
 				return err
 			}
@@ -107,6 +107,7 @@ func (a *app) build() *cobra.Command {
 
 func (a *app) up() *cobra.Command {
 	var nodes, kwok, gpus int
+	var foreground bool
 	cmd := &cobra.Command{
 		Use: "up", Short: "Bring a cluster up", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -118,7 +119,7 @@ func (a *app) up() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c, err := cluster.Up(ctx, cluster.Config{Bin: bin, StateDir: a.dir, Name: a.name, Nodes: nodes, Detach: true, Progress: a.say})
+			c, err := cluster.Up(ctx, cluster.Config{Bin: bin, StateDir: a.dir, Name: a.name, Nodes: nodes, Detach: !foreground, Progress: a.say})
 			if err != nil {
 				return err
 			}
@@ -134,9 +135,15 @@ func (a *app) up() *cobra.Command {
 				a.say("%d pretend nodes Ready", kwok)
 			}
 			fmt.Printf("export KUBECONFIG=%s\n", c.Kubeconfig())
-			return nil
+			if !foreground {
+				return nil
+			}
+			<-ctx.Done()
+			a.say("taking the cluster down")
+			return c.Down(context.WithoutCancel(ctx))
 		},
 	}
+	cmd.Flags().BoolVar(&foreground, "foreground", false, "stay until interrupted; the cluster ends with this command, however that ends")
 	cmd.Flags().IntVar(&nodes, "nodes", 1, "real nodes; 0 is a control plane alone")
 	cmd.Flags().IntVar(&kwok, "kwok", 0, "pretend nodes beside them")
 	cmd.Flags().IntVar(&gpus, "gpus", 0, "pretend GPUs on each real node")
