@@ -13,9 +13,10 @@ type Role string
 const (
 	// RoleViewer reads everything but secrets.
 	RoleViewer Role = "viewer"
-	// RoleOperator also changes releases and charts.
+	// RoleOperator also creates clusters and join tokens, and changes charts
+	// and releases.
 	RoleOperator Role = "operator"
-	// RoleAdmin also creates and deletes clusters, tokens and keys.
+	// RoleAdmin also revokes and deletes clusters, and makes API keys.
 	RoleAdmin Role = "admin"
 )
 
@@ -25,6 +26,7 @@ type Key struct {
 	Name       string     `json:"name"`
 	Role       Role       `json:"role"`
 	CreatedAt  time.Time  `json:"createdAt"`
+	CreatedBy  string     `json:"createdBy,omitempty"`
 	LastUsedAt *time.Time `json:"lastUsedAt,omitempty" doc:"To the minute."`
 	RevokedAt  *time.Time `json:"revokedAt,omitempty"`
 }
@@ -48,7 +50,7 @@ type Principal struct {
 	HubVersion string `json:"hubVersion"`
 }
 
-// Keys gives every API key, by name.
+// Keys gives every API key, in order of creation, revoked ones included.
 func (c *Client) Keys(ctx context.Context) (List[Key], error) {
 	var out List[Key]
 	_, err := c.do(ctx, request{method: http.MethodGet, path: []string{"api-keys"}}, &out)

@@ -123,13 +123,15 @@ func (r *Release) Settled() bool {
 }
 
 // ReleaseRequest is what to want. It replaces what was wanted before as a
-// whole: values and secret values that are left out are gone.
+// whole: values that are left out are gone. Only secret values that are left
+// out stay as they are, since nobody can read them to send them again; an empty
+// object takes them away.
 type ReleaseRequest struct {
 	Namespace string          `json:"namespace" doc:"Where the chart is installed; cannot be changed later."`
 	Chart     ChartSource     `json:"chart"`
 	Values    json.RawMessage `json:"values,omitempty" doc:"Values of the chart; an object. Everybody who may read the release may read them."`
 	// SecretValues are merged over Values, sealed at rest and never shown.
-	SecretValues    json.RawMessage `json:"secretValues,omitempty" doc:"Merged over values; an object. Sealed at rest and never shown."`
+	SecretValues    json.RawMessage `json:"secretValues,omitempty" doc:"Merged over values; an object. Sealed at rest and never shown. Left out, those that there are stay; an empty object takes them away."`
 	CreateNamespace *bool           `json:"createNamespace,omitempty" doc:"True when absent."`
 	Timeout         string          `json:"timeout,omitempty" doc:"For one Helm operation, 10s to 24h; 5m when absent." example:"5m"`
 	Remediation     string          `json:"remediation,omitempty" doc:"What happens when an install or upgrade fails: keep, rollback (when absent) or uninstall."`

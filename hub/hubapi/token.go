@@ -45,7 +45,7 @@ type CreatedToken struct {
 	InstallCommand string `json:"installCommand" doc:"Run it against the cluster, once."`
 }
 
-// Tokens gives the join tokens of a cluster, newest first, without their text.
+// Tokens gives the join tokens of a cluster, oldest first, without their text.
 func (c *Client) Tokens(ctx context.Context, cluster string) (List[Token], error) {
 	var out List[Token]
 	_, err := c.do(ctx, request{method: http.MethodGet, path: []string{"clusters", cluster, "join-tokens"}}, &out)

@@ -1,0 +1,159 @@
+package api
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/budecosystem/budcluster/hub/internal/access"
+	"github.com/budecosystem/budcluster/hub/internal/chart"
+	"github.com/budecosystem/budcluster/internal/buildinfo"
+)
+
+// Limits of a request's body.
+const (
+	maxJSON  = 1 << 20
+	maxChart = chart.MaxSize
+)
+
+// route is one line of the table of /v1.
+type route struct {
+	method, path string
+	// role is what the key must have at least.
+	role access.Role
+	id   string
+	// about is one sentence for the description.
+	about string
+	mount func(*Server, huma.Operation)
+	// fails are the statuses that it answers with besides those of all.
+	fails []int
+}
+
+// routes is the whole of /v1.
+func routes() []route {
+	const (
+		get, put, post, del     = http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete
+		viewer, operator, admin = access.RoleViewer, access.RoleOperator, access.RoleAdmin
+		gone, conflict, away    = http.StatusNotFound, http.StatusConflict, http.StatusServiceUnavailable
+		stale, upstream         = http.StatusPreconditionFailed, http.StatusBadGateway
+	)
+	return []route{
+		{get, "/v1/whoami", viewer, "whoami", "Say whose key this is", serve((*Server).whoami), nil},
+
+		{get, "/v1/clusters", viewer, "listClusters", "List clusters", serve((*Server).listClusters), nil},
+		{post, "/v1/clusters", operator, "createCluster", "Create a cluster and its first join token", serve((*Server).createCluster), []int{conflict}},
+		{get, "/v1/clusters/{cluster}", viewer, "getCluster", "Show a cluster", serve((*Server).getCluster), []int{gone}},
+		{del, "/v1/clusters/{cluster}", admin, "deleteCluster", "Forget a cluster and refuse its certificates; nothing in it is touched", serve((*Server).deleteCluster), []int{gone, conflict}},
+		{post, "/v1/clusters/{cluster}/revoke", admin, "revokeCluster", "Refuse a cluster's certificates and close its tunnel", serve((*Server).revokeCluster), []int{gone}},
+		{get, "/v1/clusters/{cluster}/agent", viewer, "inspectAgent", "Ask a cluster's agent about itself, through the tunnel", serve((*Server).inspectAgent), []int{gone, conflict, away, upstream}},
+
+		{get, "/v1/clusters/{cluster}/join-tokens", viewer, "listJoinTokens", "List a cluster's join tokens, without their text", serve((*Server).listTokens), []int{gone}},
+		{post, "/v1/clusters/{cluster}/join-tokens", operator, "createJoinToken", "Create a join token", serve((*Server).createToken), []int{gone, conflict}},
+		{del, "/v1/clusters/{cluster}/join-tokens/{id}", operator, "revokeJoinToken", "Make a join token useless", serve((*Server).revokeToken), []int{gone}},
+
+		{get, "/v1/nodes", viewer, "listNodes", "List the nodes of the fleet", serve((*Server).listNodes), nil},
+		{get, "/v1/devices", viewer, "listDevices", "List the devices of the fleet", serve((*Server).listDevices), nil},
+		{get, "/v1/clusters/{cluster}/nodes", viewer, "listClusterNodes", "List a cluster's nodes", serve((*Server).listClusterNodes), []int{gone}},
+		{get, "/v1/clusters/{cluster}/nodes/{node}", viewer, "getNode", "Show a node", serve((*Server).getNode), []int{gone}},
+		{get, "/v1/clusters/{cluster}/devices", viewer, "listClusterDevices", "List a cluster's devices", serve((*Server).listClusterDevices), []int{gone}},
+
+		{get, "/v1/releases", viewer, "listReleases", "List the releases of the fleet", serve((*Server).listReleases), nil},
+		{get, "/v1/clusters/{cluster}/releases", viewer, "listClusterReleases", "List a cluster's releases", serve((*Server).listClusterReleases), []int{gone}},
+		{get, "/v1/clusters/{cluster}/releases/{release}", viewer, "getRelease", "Show a release", serve((*Server).getRelease), []int{gone}},
+		{put, "/v1/clusters/{cluster}/releases/{release}", operator, "applyRelease", "Want a release to be so; the same again changes nothing", serve((*Server).applyRelease), []int{gone, conflict, stale, upstream}},
+		{del, "/v1/clusters/{cluster}/releases/{release}", operator, "deleteRelease", "Have a release removed from its cluster", serve((*Server).deleteRelease), []int{gone, conflict}},
+
+		{get, "/v1/charts", viewer, "listCharts", "List the charts that the hub holds", serve((*Server).listCharts), nil},
+		{post, "/v1/charts", operator, "pushChart", "Give the hub a packed chart (.tgz)", serve((*Server).pushChart), nil},
+
+		{get, "/v1/api-keys", admin, "listApiKeys", "List API keys, without their text", serve((*Server).listKeys), nil},
+		{post, "/v1/api-keys", admin, "createApiKey", "Create an API key", serve((*Server).createKey), []int{conflict}},
+		{del, "/v1/api-keys/{id}", admin, "revokeApiKey", "Make an API key useless", serve((*Server).revokeKey), []int{gone}},
+
+		{get, "/v1/events", viewer, "listEvents", "List events, oldest first", serve((*Server).listEvents), []int{gone}},
+		{get, "/v1/events/stream", viewer, "streamEvents", "Follow events as they happen (server-sent events)", serve((*Server).streamEvents), []int{gone}},
+	}
+}
+
+// serve mounts a handler. What a handler returns as an error becomes a problem
+// here.
+func serve[I, O any](fn func(*Server, context.Context, *I) (*O, error)) func(*Server, huma.Operation) {
+	return func(s *Server, op huma.Operation) {
+		huma.Register(s.huma, op, func(ctx context.Context, in *I) (*O, error) {
+			bodyIsRead(ctx)
+			out, err := fn(s, ctx, in)
+			if err != nil {
+				return nil, s.problem(ctx, err)
+			}
+			return out, nil
+		})
+	}
+}
+
+// operation describes a route to huma.
+func (s *Server) operation(r route) huma.Operation {
+	op := huma.Operation{
+		OperationID: r.id, Method: r.method, Path: r.path, Summary: r.about,
+		Tags:        []string{tagOf(r.path)},
+		Description: "Needs the role " + string(r.role) + ".",
+		Security:    []map[string][]string{{"apiKey": {}}},
+		Extensions:  map[string]any{"x-role": string(r.role)},
+		// One byte more, since huma takes a body of exactly the limit for one
+		// that is over it.
+		MaxBodyBytes:    maxJSON + 1,
+		BodyReadTimeout: 30 * time.Second,
+		Responses:       map[string]*huma.Response{},
+		Middlewares:     huma.Middlewares{s.authorise(r.role)},
+	}
+	if r.id == "pushChart" {
+		op.MaxBodyBytes, op.BodyReadTimeout = maxChart+1, 5*time.Minute
+	}
+	fails := append([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusUnprocessableEntity}, r.fails...)
+	if r.method == http.MethodPost || r.method == http.MethodPut {
+		fails = append(fails, http.StatusBadRequest, http.StatusRequestEntityTooLarge)
+	}
+	for _, status := range fails {
+		op.Responses[strconv.Itoa(status)] = problemResponse(http.StatusText(status))
+	}
+	op.Responses["default"] = problemResponse("Any other problem")
+	if r.id == "createCluster" || r.id == "createJoinToken" || r.id == "createApiKey" {
+		op.DefaultStatus = http.StatusCreated
+	}
+	return op
+}
+
+// humaConfig leaves out what huma serves by itself: its page loads from a CDN,
+// and its links name hosts.
+func (s *Server) humaConfig() huma.Config {
+	cfg := huma.DefaultConfig("BudCluster", buildinfo.Version())
+	cfg.CreateHooks = nil
+	cfg.OpenAPIPath, cfg.DocsPath, cfg.SchemasPath = "", "", ""
+	cfg.RejectUnknownQueryParameters = true
+	cfg.Formats = maps.Clone(cfg.Formats)
+	cfg.Transformers = []huma.Transformer{s.shapeProblem}
+	cfg.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
+	cfg.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"apiKey": {Type: "http", Scheme: "bearer", Description: "An API key, as `budcluster api-key create` or `budcluster-hub admin create-key` prints it."},
+	}
+	cfg.Info.Description = "One place that knows every cluster, node and device, and what is wanted where. " +
+		"Errors are application/problem+json (RFC 9457) with a code for programs and a sentence for people. " +
+		"Lists come in pages: ask again with cursor=next. Whatever was observed carries its age."
+	cfg.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
+	return cfg
+}
+
+// tagOf groups a route by what it is about.
+func tagOf(path string) string {
+	groups := []string{"join-tokens", "nodes", "devices", "releases", "charts", "api-keys", "events", "clusters"}
+	for _, part := range slices.Backward(splitPath(path)) {
+		if slices.Contains(groups, part) {
+			return part
+		}
+	}
+	return "session"
+}
