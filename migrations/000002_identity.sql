@@ -38,6 +38,7 @@ CREATE TABLE agent_certificates (
     revoked_at timestamptz,
     CONSTRAINT agent_certificates_generation_key UNIQUE (cluster_id, generation)
 );
+CREATE INDEX agent_certificates_token_idx ON agent_certificates (token_id) WHERE token_id IS NOT NULL;
 COMMENT ON TABLE agent_certificates IS 'Every certificate issued to an agent; one that is not here is refused.';
 COMMENT ON COLUMN agent_certificates.confirmed_at IS 'When the agent first came with it. An answer that never reached the agent leaves a certificate unconfirmed, and does not push out the one that the agent has.';
 COMMENT ON COLUMN agent_certificates.token_id IS 'The join token that it was issued for; null for a renewal. No reference: a token may be cleaned up before the certificate.';

@@ -143,12 +143,12 @@ func (s *Service) applyNodes(ctx context.Context, clusterID uuid.UUID, d Delta, 
 		next := wanted[name]
 		digest := next.Digest()
 		old, known := have[name]
-		if known && old.Digest() == digest {
+		if known && old.Digest == digest {
 			continue
 		}
-		devices, gone := diffDevices(old.Devices, next.Devices)
+		devices, gone := diffDevices(old.Node.Devices, next.Devices)
 		changes = append(changes, NodeChange{Node: next, Digest: digest, Devices: devices, Gone: gone})
-		e, err := nodeEvent(old, next, known, at, d.ObservedAt)
+		e, err := nodeEvent(old.Node, next, known, at, d.ObservedAt)
 		if err != nil {
 			return err
 		}

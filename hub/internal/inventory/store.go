@@ -34,7 +34,7 @@ type Writer interface {
 	InventoryLock(ctx context.Context, clusterID uuid.UUID) (Known, error)
 	ClusterFactsWrite(ctx context.Context, clusterID uuid.UUID, f facts.Cluster, digest string) error
 	// NodesByName returns those of the named nodes that are there.
-	NodesByName(ctx context.Context, clusterID uuid.UUID, names []string) (map[string]facts.Node, error)
+	NodesByName(ctx context.Context, clusterID uuid.UUID, names []string) (map[string]Stored, error)
 	// NodesWrite inserts or replaces nodes and the devices that changed.
 	NodesWrite(ctx context.Context, clusterID uuid.UUID, at time.Time, changes []NodeChange) error
 	// NodesDrop deletes nodes with their devices and returns the names of those
@@ -56,6 +56,13 @@ type Reader interface {
 type Known struct {
 	Name   string
 	Facts  *facts.Cluster
+	Digest string
+}
+
+// Stored is a node as it is in the table. Digest is that of the facts as the
+// agent sent them.
+type Stored struct {
+	facts.Node
 	Digest string
 }
 

@@ -12,6 +12,9 @@ var (
 	ErrConflict  = errors.New("release was changed meanwhile")
 	ErrBusy      = errors.New("release is being removed")
 	ErrNoChart   = errors.New("no such chart")
+	// ErrRace is for the store to say: a release of that name came into being
+	// since ReleaseLock found none.
+	ErrRace = errors.New("release was made at the same moment")
 )
 
 // NotFoundError says which release there is not. It is ErrNotFound.

@@ -70,13 +70,16 @@ func (s *Service) Apply(ctx context.Context, actor string, clusterID uuid.UUID, 
 	if req.Spec, err = s.complete(ctx, req); err != nil {
 		return nil, false, err
 	}
-	err = s.store.InTx(ctx, func(ctx context.Context) error {
+	apply := func(ctx context.Context) error {
 		if _, err := s.store.ReleaseCluster(ctx, clusterID); err != nil {
 			return err
 		}
 		r, created, err = s.apply(ctx, actor, clusterID, req)
 		return err
-	})
+	}
+	if err = s.store.InTx(ctx, apply); errors.Is(err, ErrRace) { // now it is there
+		err = s.store.InTx(ctx, apply)
+	}
 	if err != nil {
 		return nil, false, fmt.Errorf("apply release %s: %w", req.Name, err)
 	}

@@ -1,0 +1,43 @@
+-- name: ClusterInsert :execrows
+INSERT INTO clusters (id, name, labels, created_at)
+VALUES (@id, @name, @labels, @created_at)
+ON CONFLICT ON CONSTRAINT clusters_name_key DO NOTHING;
+
+-- name: ClusterLock :one
+SELECT name FROM clusters WHERE id = @id FOR UPDATE;
+
+-- name: ClusterFind :many
+SELECT
+    c.id, c.name, c.labels, c.uid, c.agent_version, c.facts, c.facts_digest, c.degraded,
+    c.created_at, c.joined_at, c.revoked_at, c.last_seen,
+    s.replica, s.epoch, s.instance, s.remote_addr, s.connected_at, s.seen_at, s.lease_until,
+    (SELECT count(*) FROM nodes n WHERE n.cluster_id = c.id) AS nodes,
+    (SELECT count(*) FROM nodes n WHERE n.cluster_id = c.id AND n.ready) AS ready_nodes
+FROM clusters c
+LEFT JOIN agent_sessions s ON s.cluster_id = c.id
+WHERE (sqlc.narg('id')::uuid IS NULL OR c.id = sqlc.narg('id'))
+  AND (sqlc.narg('name')::text IS NULL OR c.name = sqlc.narg('name'))
+  AND c.name > @after::text
+ORDER BY c.name
+LIMIT @lim::int;
+
+-- name: ClusterDelete :exec
+DELETE FROM clusters WHERE id = @id;
+
+-- name: ClusterRevoke :exec
+UPDATE clusters SET revoked_at = coalesce(revoked_at, @at::timestamptz) WHERE id = @id;
+
+-- name: ClusterRevokeTokens :exec
+UPDATE join_tokens SET revoked_at = @at::timestamptz WHERE cluster_id = @cluster_id AND revoked_at IS NULL;
+
+-- name: ClusterRevokeCertificates :exec
+UPDATE agent_certificates SET revoked_at = @at::timestamptz WHERE cluster_id = @cluster_id AND revoked_at IS NULL;
+
+-- name: ClusterCountReleases :one
+SELECT count(*) FROM releases WHERE cluster_id = @cluster_id;
+
+-- name: ClusterSetDegraded :exec
+UPDATE clusters SET degraded = @degraded WHERE id = @id;
+
+-- name: ClusterSetFacts :exec
+UPDATE clusters SET facts = @facts, facts_digest = @facts_digest WHERE id = @id;
