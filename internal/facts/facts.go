@@ -102,24 +102,26 @@ type Resources struct {
 type Device struct {
 	// ID is stable within the node: the UUID where known, else
 	// vendor-kind-index.
-	ID                string     `json:"id"`
-	Vendor            string     `json:"vendor"`
-	Kind              Kind       `json:"kind"`
-	Model             string     `json:"model,omitempty"`
-	UUID              string     `json:"uuid,omitempty"`
-	Index             *int32     `json:"index,omitempty"`
-	MemoryBytes       *int64     `json:"memoryBytes,omitempty"`
-	Health            Health     `json:"health"`
-	Sharing           Sharing    `json:"sharing,omitempty"`
-	DriverVersion     string     `json:"driverVersion,omitempty"`
-	CUDAVersion       string     `json:"cudaVersion,omitempty"`
-	ComputeCapability string     `json:"computeCapability,omitempty"`
-	Cores             *int32     `json:"cores,omitempty"`
-	Threads           *int32     `json:"threads,omitempty"`
-	InstructionSets   []string   `json:"instructionSets,omitempty"`
-	Resource          string     `json:"resource,omitempty"`
-	Source            Source     `json:"source"`
-	SuspectSince      *time.Time `json:"suspectSince,omitempty"`
+	ID                string  `json:"id"`
+	Vendor            string  `json:"vendor"`
+	Kind              Kind    `json:"kind"`
+	Model             string  `json:"model,omitempty"`
+	UUID              string  `json:"uuid,omitempty"`
+	Index             *int32  `json:"index,omitempty"`
+	MemoryBytes       *int64  `json:"memoryBytes,omitempty"`
+	Health            Health  `json:"health"`
+	Sharing           Sharing `json:"sharing,omitempty"`
+	DriverVersion     string  `json:"driverVersion,omitempty"`
+	CUDAVersion       string  `json:"cudaVersion,omitempty"`
+	ComputeCapability string  `json:"computeCapability,omitempty"`
+	// Cores are those that pods can have, of a CPU.
+	Cores *int32 `json:"cores,omitempty"`
+	// Threads are those of the machine, of a CPU.
+	Threads         *int32     `json:"threads,omitempty"`
+	InstructionSets []string   `json:"instructionSets,omitempty"`
+	Resource        string     `json:"resource,omitempty"`
+	Source          Source     `json:"source"`
+	SuspectSince    *time.Time `json:"suspectSince,omitempty"`
 }
 
 // Kind is the programming model of a device.

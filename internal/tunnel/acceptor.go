@@ -158,7 +158,7 @@ func (a *Acceptor) take(ctx context.Context, raw net.Conn, handshakeDone func())
 			a.refuse(ctx, conn, "too many connections on the join lane")
 			return
 		}
-		expire := time.AfterFunc(a.cfg.JoinLifetime, func() { _ = raw.Close() })
+		expire := time.AfterFunc(a.cfg.JoinLifetime, func() { _ = tracked.Close() })
 		tracked.onClose(func() {
 			expire.Stop()
 			a.joins.Add(-1)
