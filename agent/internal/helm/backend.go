@@ -26,10 +26,15 @@ import (
 	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"k8s.io/client-go/util/flowcontrol"
 )
 
 // requestTimeout bounds one request to the API server.
 const requestTimeout = 30 * time.Second
+
+// requestsPerSecond of all operations together: a chart of 200 objects takes
+// some 600 requests.
+const requestsPerSecond = 50
 
 // Backend is what Helm works on: where records are kept and how objects are
 // made. The real one is an API server; helmtest has one in memory.
@@ -56,7 +61,8 @@ type restBackend struct {
 func newRESTBackend(cfg *rest.Config) (*restBackend, error) {
 	config := rest.CopyConfig(cfg)
 	config.Timeout = requestTimeout
-	config.QPS, config.Burst = 50, 100
+	// All operations share one limiter; Helm makes a client per object.
+	config.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(requestsPerSecond, 2*requestsPerSecond)
 	config.ContentType, config.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
 	config.WarningHandler = rest.NoWarnings{}
 	typed, err := kubernetes.NewForConfig(config)

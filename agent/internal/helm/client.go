@@ -13,6 +13,8 @@ import (
 	"helm.sh/helm/v3/pkg/storage"
 	"helm.sh/helm/v3/pkg/storage/driver"
 	"k8s.io/client-go/rest"
+
+	"github.com/budecosystem/budcluster/internal/logkey"
 )
 
 const (
@@ -128,7 +130,7 @@ func (c *Client) yield() (resume func()) {
 func (c *Client) debug(ctx context.Context, ref Ref) action.DebugLog {
 	return func(format string, args ...any) {
 		if c.log.Enabled(ctx, slog.LevelDebug) {
-			c.log.DebugContext(ctx, "helm says", slog.String("release", ref.String()), slog.String("detail", fmt.Sprintf(format, args...)))
+			c.log.DebugContext(ctx, "helm says", slog.String(logkey.Release, ref.String()), slog.String(logkey.Message, fmt.Sprintf(format, args...)))
 		}
 	}
 }
