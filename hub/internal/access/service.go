@@ -20,7 +20,7 @@ import (
 // The errors that callers tell apart.
 var (
 	// ErrNotFound: there is no such key, or it was revoked already.
-	ErrNotFound = errors.New("no such API key")
+	ErrNotFound = errors.New("there is no such API key; list the keys to see those that are in force")
 	// ErrDenied: the presented key is not a valid one. It does not say why, so
 	// that nobody learns which half of a guess was right.
 	ErrDenied = errors.New("the API key is not valid; ask an administrator for a new one")

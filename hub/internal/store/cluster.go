@@ -86,6 +86,12 @@ func clusterOf(r sqlcgen.ClusterFindRow) (*cluster.Cluster, error) {
 	c.Labels, errLabels = decode[map[string]string](r.Labels, "labels")
 	c.Facts, errFacts = decode[*facts.Cluster](r.Facts, "facts")
 	c.Degraded, errDegraded = decode[[]cluster.Degradation](r.Degraded, "degradations")
+	if len(c.Labels) == 0 {
+		c.Labels = nil
+	}
+	if len(c.Degraded) == 0 {
+		c.Degraded = nil
+	}
 	if r.Epoch != nil {
 		c.Session = &cluster.Session{
 			Replica: deref(r.Replica), Epoch: *r.Epoch, Instance: deref(r.Instance), RemoteAddr: deref(r.RemoteAddr),
