@@ -1,0 +1,442 @@
+package hubtest
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/budecosystem/budcluster/hub/internal/chart"
+	"github.com/budecosystem/budcluster/hub/internal/cluster"
+	"github.com/budecosystem/budcluster/hub/internal/enroll"
+	"github.com/budecosystem/budcluster/hub/internal/inventory"
+	"github.com/budecosystem/budcluster/hub/internal/release"
+	"github.com/budecosystem/budcluster/internal/pki"
+)
+
+// Rules stands in for the rules and their store where there is no database.
+type Rules struct {
+	lease  time.Duration
+	bundle []byte
+
+	mu       sync.Mutex // guards everything below
+	away     error      // what every call answers while the store is away
+	clusters map[uuid.UUID]*cluster.Cluster
+	epoch    int64
+	closed   []ClosedSession
+	degraded [][]cluster.Degradation
+	releases map[uuid.UUID]*release.Release
+	statuses []ReleaseStatus
+	deltas   []inventory.Delta
+	charts   map[string][]byte
+	watchers map[chan struct{}]uuid.UUID
+	changed  chan struct{} // closed and replaced with every change
+}
+
+// ClosedSession is one call of CloseSession.
+type ClosedSession struct {
+	ClusterID uuid.UUID
+	Epoch     int64
+	Reason    string
+}
+
+// ReleaseStatus is one call of Observe.
+type ReleaseStatus struct {
+	ClusterID, ReleaseID uuid.UUID
+	Status               release.Status
+}
+
+func newRules(lease time.Duration, bundle []byte) *Rules {
+	return &Rules{
+		lease: lease, bundle: bundle, clusters: map[uuid.UUID]*cluster.Cluster{}, releases: map[uuid.UUID]*release.Release{},
+		charts: map[string][]byte{}, watchers: map[chan struct{}]uuid.UUID{}, changed: make(chan struct{}),
+	}
+}
+
+// AddCluster enters a cluster that has joined.
+func (r *Rules) AddCluster(name string) uuid.UUID {
+	defer r.lock()()
+	now := time.Now()
+	c := &cluster.Cluster{ID: uuid.New(), Name: name, UID: "uid-" + name, CreatedAt: now, JoinedAt: &now}
+	r.clusters[c.ID] = c
+	return c.ID
+}
+
+// Revoke revokes a cluster, as any replica may.
+func (r *Rules) Revoke(id uuid.UUID) {
+	defer r.lock()()
+	now := time.Now()
+	r.clusters[id].RevokedAt = &now
+	r.stirLocked(id)
+}
+
+// Delete deletes a cluster.
+func (r *Rules) Delete(id uuid.UUID) {
+	defer r.lock()()
+	delete(r.clusters, id)
+	r.stirLocked(id)
+}
+
+// TakeOver gives the cluster's session to another replica.
+func (r *Rules) TakeOver(id uuid.UUID) {
+	defer r.lock()()
+	r.epoch++
+	r.clusters[id].Session = &cluster.Session{Replica: "another", Epoch: r.epoch, LeaseUntil: time.Now().Add(r.lease)}
+	r.stirLocked(id)
+}
+
+// Expire ends the leases that are over, as another replica would.
+func (r *Rules) Expire() {
+	defer r.lock()()
+	for id, c := range r.clusters {
+		if c.Session != nil && !time.Now().Before(c.Session.LeaseUntil) {
+			c.Session = nil
+			r.stirLocked(id)
+		}
+	}
+}
+
+// SetAway has every call fail with err until it is called with nil.
+func (r *Rules) SetAway(err error) {
+	defer r.lock()()
+	r.away = err
+}
+
+// Apply wants a release, or another generation of it.
+func (r *Rules) Apply(rel *release.Release) {
+	defer r.lock()()
+	r.releases[rel.ID] = rel
+	r.stirLocked(rel.ClusterID)
+}
+
+// AddChart stores a chart's bytes.
+func (r *Rules) AddChart(digest string, data []byte) {
+	defer r.lock()()
+	r.charts[digest] = data
+}
+
+// State of a cluster now.
+func (r *Rules) State(id uuid.UUID) cluster.State {
+	defer r.lock()()
+	return r.clusters[id].State(time.Now())
+}
+
+// Cluster is a copy of the cluster's record.
+func (r *Rules) Cluster(id uuid.UUID) cluster.Cluster {
+	defer r.lock()()
+	return *r.clusters[id]
+}
+
+// Closed are the sessions that ended so far.
+func (r *Rules) Closed() []ClosedSession {
+	defer r.lock()()
+	return append([]ClosedSession(nil), r.closed...)
+}
+
+// Degraded are the lists of degradations that were recorded.
+func (r *Rules) Degraded() [][]cluster.Degradation {
+	defer r.lock()()
+	return append([][]cluster.Degradation(nil), r.degraded...)
+}
+
+// Statuses are the release statuses that were recorded.
+func (r *Rules) Statuses() []ReleaseStatus {
+	defer r.lock()()
+	return append([]ReleaseStatus(nil), r.statuses...)
+}
+
+// Deltas are the inventory deltas that were recorded.
+func (r *Rules) Deltas() []inventory.Delta {
+	defer r.lock()()
+	return append([]inventory.Delta(nil), r.deltas...)
+}
+
+// Changed is closed with the next change of anything.
+func (r *Rules) Changed() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.changed
+}
+
+// lock returns what ends it; every end is a change to those who wait for one.
+func (r *Rules) lock() func() {
+	r.mu.Lock()
+	return func() {
+		close(r.changed)
+		r.changed = make(chan struct{})
+		r.mu.Unlock()
+	}
+}
+
+func (r *Rules) stirLocked(id uuid.UUID) {
+	for w, of := range r.watchers {
+		if of == id {
+			select {
+			case w <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+func (r *Rules) watch(id uuid.UUID) (<-chan struct{}, func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w := make(chan struct{}, 1)
+	r.watchers[w] = id
+	return w, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.watchers, w)
+	}
+}
+
+func (r *Rules) findLocked(id uuid.UUID) (*cluster.Cluster, error) {
+	if r.away != nil {
+		return nil, r.away
+	}
+	c, ok := r.clusters[id]
+	if !ok {
+		return nil, &cluster.NotFoundError{Ref: id.String()}
+	}
+	return c, nil
+}
+
+// Get is cluster.Service's, by id only.
+func (r *Rules) Get(_ context.Context, ref string) (*cluster.Cluster, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	id, err := uuid.Parse(ref)
+	if err != nil {
+		return nil, &cluster.NotFoundError{Ref: ref}
+	}
+	c, err := r.findLocked(id)
+	if err != nil {
+		return nil, err
+	}
+	found := *c
+	return &found, nil
+}
+
+// OpenSession is cluster.Service's.
+func (r *Rules) OpenSession(_ context.Context, id uuid.UUID, info cluster.SessionInfo) (int64, error) {
+	defer r.lock()()
+	c, err := r.findLocked(id)
+	if err != nil {
+		return 0, err
+	}
+	if c.RevokedAt != nil {
+		return 0, &cluster.RevokedError{Name: c.Name}
+	}
+	r.epoch++
+	now := time.Now()
+	c.Session = &cluster.Session{Replica: info.Replica, Epoch: r.epoch, Instance: info.Instance, ConnectedAt: now, LeaseUntil: now.Add(r.lease)}
+	c.LastSeen, c.AgentVersion = &now, info.AgentVersion
+	return r.epoch, nil
+}
+
+// RenewSessions is cluster.Service's.
+func (r *Rules) RenewSessions(_ context.Context, replica string, ids []uuid.UUID) error {
+	defer r.lock()()
+	if r.away != nil {
+		return r.away
+	}
+	now := time.Now()
+	for _, id := range ids {
+		if c, ok := r.clusters[id]; ok && c.Session != nil && c.Session.Replica == replica {
+			c.Session.LeaseUntil, c.LastSeen = now.Add(r.lease), &now
+		}
+	}
+	return nil
+}
+
+// Lost is cluster.Service's.
+func (r *Rules) Lost(_ context.Context, held map[uuid.UUID]int64) ([]uuid.UUID, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.away != nil {
+		return nil, r.away
+	}
+	var lost []uuid.UUID
+	for id, epoch := range held {
+		c, ok := r.clusters[id]
+		if !ok || c.RevokedAt != nil || c.Session == nil || c.Session.Epoch != epoch {
+			lost = append(lost, id)
+		}
+	}
+	return lost, nil
+}
+
+// CloseSession is cluster.Service's.
+func (r *Rules) CloseSession(_ context.Context, id uuid.UUID, epoch int64, reason string) error {
+	defer r.lock()()
+	r.closed = append(r.closed, ClosedSession{ClusterID: id, Epoch: epoch, Reason: reason})
+	if c, ok := r.clusters[id]; ok && c.Session != nil && c.Session.Epoch == epoch {
+		c.Session = nil
+	}
+	return r.away
+}
+
+// SetDegraded is cluster.Service's.
+func (r *Rules) SetDegraded(_ context.Context, id uuid.UUID, why []cluster.Degradation) error {
+	defer r.lock()()
+	c, err := r.findLocked(id)
+	if err != nil {
+		return err
+	}
+	c.Degraded = why
+	r.degraded = append(r.degraded, why)
+	return nil
+}
+
+// Admit is enroll.Service's.
+func (r *Rules) Admit(_ context.Context, peer *x509.Certificate) (uuid.UUID, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	name, err := pki.IDOf(peer)
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("read identity: %w", err)
+	}
+	id, err := uuid.Parse(name.Name)
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("read identity: %w", err)
+	}
+	c, err := r.findLocked(id)
+	if err != nil {
+		return id, err
+	}
+	if c.RevokedAt != nil {
+		return id, &cluster.RevokedError{Name: c.Name}
+	}
+	return id, nil
+}
+
+// Desired is release.Service's.
+func (r *Rules) Desired(_ context.Context, clusterID uuid.UUID) ([]release.Desired, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.away != nil {
+		return nil, r.away
+	}
+	var out []release.Desired
+	for _, rel := range r.releases {
+		if rel.ClusterID == clusterID {
+			out = append(out, release.Desired{ID: rel.ID, Generation: rel.Generation, Digest: rel.Digest})
+		}
+	}
+	return out, nil
+}
+
+// ByIDs is release.Service's.
+func (r *Rules) ByIDs(_ context.Context, clusterID uuid.UUID, ids []uuid.UUID) ([]*release.Release, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []*release.Release
+	for _, id := range ids {
+		if rel, ok := r.releases[id]; ok && rel.ClusterID == clusterID {
+			found := *rel
+			out = append(out, &found)
+		}
+	}
+	return out, r.away
+}
+
+// Observe is release.Service's.
+func (r *Rules) Observe(_ context.Context, clusterID, id uuid.UUID, s release.Status) (bool, error) {
+	defer r.lock()()
+	if r.away != nil {
+		return false, r.away
+	}
+	rel, ok := r.releases[id]
+	if !ok || rel.ClusterID != clusterID {
+		return s.Phase == "Removed", nil
+	}
+	rel.Status = s
+	r.statuses = append(r.statuses, ReleaseStatus{ClusterID: clusterID, ReleaseID: id, Status: s})
+	if rel.RemovedAt != nil && s.Phase == "Removed" {
+		delete(r.releases, id)
+		return true, nil
+	}
+	return false, nil
+}
+
+// ChartAllowed is release.Service's.
+func (r *Rules) ChartAllowed(_ context.Context, clusterID uuid.UUID, digest string) (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, rel := range r.releases {
+		if rel.ClusterID == clusterID && rel.Spec.Chart.Digest == digest {
+			return true, r.away
+		}
+	}
+	return false, r.away
+}
+
+// Summary is inventory.Service's: it needs everything it has no delta of.
+func (r *Rules) Summary(_ context.Context, _ uuid.UUID, _ string, nodes map[string]string) ([]string, bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known := map[string]bool{}
+	needCluster := true
+	for _, d := range r.deltas {
+		needCluster = needCluster && d.Cluster == nil
+		for _, n := range d.Nodes {
+			known[n.Name] = true
+		}
+	}
+	var need []string
+	for name := range nodes {
+		if !known[name] {
+			need = append(need, name)
+		}
+	}
+	return need, needCluster, r.away
+}
+
+// ApplyInventory is inventory.Service.Apply.
+func (r *Rules) applyInventory(_ context.Context, _ uuid.UUID, d inventory.Delta) error {
+	defer r.lock()()
+	if r.away != nil {
+		return r.away
+	}
+	r.deltas = append(r.deltas, d)
+	return nil
+}
+
+type ruleInventory struct{ *Rules }
+
+// Apply is inventory.Service's.
+func (i ruleInventory) Apply(ctx context.Context, id uuid.UUID, d inventory.Delta) error {
+	return i.applyInventory(ctx, id, d)
+}
+
+type ruleCharts struct{ *Rules }
+
+// Get is chart.Service's.
+func (c ruleCharts) Get(_ context.Context, digest string) ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	data, ok := c.charts[digest]
+	if !ok {
+		return nil, &chart.NotFoundError{Digest: digest}
+	}
+	return data, nil
+}
+
+type ruleEnroller struct{ *Rules }
+
+// Enroll is refused: joining needs the real rules.
+func (ruleEnroller) Enroll(context.Context, enroll.Request) (*enroll.Identity, error) {
+	return nil, fmt.Errorf("this gateway has no enrollment; use hubtest.New")
+}
+
+// Renew is refused: renewal needs the real rules.
+func (ruleEnroller) Renew(context.Context, *x509.Certificate, []byte) (*enroll.Identity, error) {
+	return nil, fmt.Errorf("this gateway has no enrollment; use hubtest.New")
+}
+
+// BundlePEM is the CA of NewGateway.
+func (e ruleEnroller) BundlePEM() []byte { return e.bundle }

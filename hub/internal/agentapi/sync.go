@@ -1,0 +1,190 @@
+package agentapi
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/budecosystem/budcluster/hub/internal/release"
+	"github.com/budecosystem/budcluster/internal/logkey"
+	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
+)
+
+const (
+	// maxHave bounds what an agent may claim to hold.
+	maxHave = 10_000
+	// batch is how many releases with their values are in memory at once.
+	batch = 16
+)
+
+type releaseServer struct {
+	agentv1.UnimplementedReleaseServiceServer
+	s *Server
+}
+
+// Sync brings an agent to the desired state and keeps it there.
+func (r *releaseServer) Sync(stream grpc.BidiStreamingServer[agentv1.SyncRequest, agentv1.SyncResponse]) error {
+	ctx := stream.Context()
+	id, err := caller(ctx)
+	if err != nil {
+		return err
+	}
+	// Subscribed before the first read: a change in between wakes us.
+	wake, cancel := r.s.cfg.WatchReleases(id)
+	defer cancel()
+	y := &syncing{s: r.s, id: id, stream: stream, sent: map[uuid.UUID]release.Desired{}}
+	in := frames(ctx, stream.Recv)
+	if err := y.begin(ctx, in); err != nil {
+		return err
+	}
+	poll := time.NewTicker(r.s.cfg.Poll)
+	defer poll.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return status.FromContextError(ctx.Err()).Err()
+		case f := <-in:
+			if errors.Is(f.err, io.EOF) {
+				return nil
+			}
+			if f.err != nil {
+				return f.err
+			}
+			err = y.observe(ctx, f.msg.GetStatus())
+		case <-wake:
+			err = y.bring(ctx)
+		case <-poll.C:
+			err = y.bring(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// syncing is one Sync stream. Only its own goroutine sends.
+type syncing struct {
+	s      *Server
+	id     uuid.UUID
+	stream grpc.BidiStreamingServer[agentv1.SyncRequest, agentv1.SyncResponse]
+	// sent is what the agent has, as far as it said so or we sent it.
+	sent map[uuid.UUID]release.Desired
+}
+
+// begin reads Have, answers with the Snapshot and sends what is lacking.
+func (y *syncing) begin(ctx context.Context, in <-chan frame[*agentv1.SyncRequest]) error {
+	var first frame[*agentv1.SyncRequest]
+	patience := time.NewTimer(y.s.cfg.Timeout)
+	defer patience.Stop()
+	select {
+	case <-ctx.Done():
+		return status.FromContextError(ctx.Err()).Err()
+	case <-patience.C:
+		return status.Errorf(codes.DeadlineExceeded, "no Have came within %s", y.s.cfg.Timeout)
+	case first = <-in:
+	}
+	if first.err != nil {
+		return first.err
+	}
+	have := first.msg.GetHave()
+	if have == nil {
+		return refuse(codes.FailedPrecondition, "HaveMissing", "the first message on the sync stream must be Have")
+	}
+	if len(have.GetReleases()) > maxHave {
+		return refuse(codes.InvalidArgument, "TooManyReleases", "an agent may hold 10000 releases at most")
+	}
+	for _, ref := range have.GetReleases() {
+		// An id that is none cannot be one of ours; the agent keeps it.
+		if id, err := uuid.Parse(ref.GetId()); err == nil {
+			y.sent[id] = release.Desired{ID: id, Generation: ref.GetGeneration(), Digest: ref.GetDigest()}
+		}
+	}
+	desired, err := y.s.cfg.Releases.Desired(ctx, y.id)
+	if err != nil {
+		return y.s.fail(ctx, "read desired state", err)
+	}
+	snapshot := &agentv1.Snapshot{Releases: make([]*agentv1.ReleaseRef, 0, len(desired))}
+	for _, d := range desired {
+		snapshot.Releases = append(snapshot.Releases, &agentv1.ReleaseRef{Id: d.ID.String(), Generation: d.Generation, Digest: d.Digest})
+	}
+	if err := y.stream.Send(&agentv1.SyncResponse{Message: &agentv1.SyncResponse_Snapshot{Snapshot: snapshot}}); err != nil {
+		return err
+	}
+	return y.upsert(ctx, desired)
+}
+
+// bring sends what changed since.
+func (y *syncing) bring(ctx context.Context) error {
+	desired, err := y.s.cfg.Releases.Desired(ctx, y.id)
+	if err != nil {
+		return y.s.fail(ctx, "read desired state", err)
+	}
+	return y.upsert(ctx, desired)
+}
+
+// upsert sends, in batches, every release whose generation or digest is not
+// the one the agent has.
+func (y *syncing) upsert(ctx context.Context, desired []release.Desired) error {
+	var lacking []uuid.UUID
+	for _, d := range desired {
+		if have, ok := y.sent[d.ID]; !ok || have.Generation != d.Generation || have.Digest != d.Digest {
+			lacking = append(lacking, d.ID)
+		}
+	}
+	for len(lacking) > 0 {
+		n := min(batch, len(lacking))
+		releases, err := y.s.cfg.Releases.ByIDs(ctx, y.id, lacking[:n])
+		if err != nil {
+			return y.s.fail(ctx, "read releases", err)
+		}
+		lacking = lacking[n:]
+		for _, r := range releases {
+			if err := y.stream.Send(&agentv1.SyncResponse{Message: &agentv1.SyncResponse_Upsert{Upsert: releaseToProto(r)}}); err != nil {
+				return err
+			}
+			y.s.metrics.upserts.Inc()
+			y.sent[r.ID] = release.Desired{ID: r.ID, Generation: r.Generation, Digest: r.Digest}
+		}
+	}
+	return nil
+}
+
+// observe records one status. One that the rules refuse is dropped and logged:
+// it must not cost the other releases of the cluster their stream.
+func (y *syncing) observe(ctx context.Context, s *agentv1.ReleaseStatus) error {
+	if s == nil {
+		return nil // a later protocol's message, or a second Have
+	}
+	id, err := uuid.Parse(s.GetId())
+	if err != nil {
+		y.drop(ctx, s, errors.New("the release id is no UUID"))
+		return nil
+	}
+	forget, err := y.s.cfg.Releases.Observe(ctx, y.id, id, statusFromProto(s))
+	switch {
+	case err != nil && isRefusal(err):
+		y.drop(ctx, s, err)
+		return nil
+	case err != nil:
+		return y.s.fail(ctx, "record release status", err)
+	}
+	y.s.metrics.statuses.WithLabelValues("recorded").Inc()
+	if !forget {
+		return nil
+	}
+	delete(y.sent, id)
+	return y.stream.Send(&agentv1.SyncResponse{Message: &agentv1.SyncResponse_Forget{Forget: &agentv1.Forget{Id: id.String()}}})
+}
+
+func (y *syncing) drop(ctx context.Context, s *agentv1.ReleaseStatus, why error) {
+	y.s.metrics.statuses.WithLabelValues("refused").Inc()
+	y.s.log.WarnContext(ctx, "release status refused", slog.String(logkey.ClusterID, y.id.String()),
+		slog.String(logkey.ReleaseID, cut(s.GetId(), 64)), slog.Any(logkey.Error, why))
+}
