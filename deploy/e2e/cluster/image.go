@@ -3,6 +3,7 @@ package cluster
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"fmt"
 	"io"
 	"os"
@@ -34,7 +35,8 @@ func WriteImage(path, reference, binary string, root bool) error {
 		return fmt.Errorf("image name %s: %w", reference, err)
 	}
 	entrypoint := "/" + tag.RepositoryStr()
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return layerOf(entrypoint, binary) })
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return layerOf(entrypoint, binary) },
+		tarball.WithCompressionLevel(gzip.NoCompression)) // it travels no further than this machine
 	if err != nil {
 		return fmt.Errorf("layer of %s: %w", binary, err)
 	}
