@@ -3,10 +3,12 @@ package kube
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
@@ -120,4 +122,34 @@ func (c *Clients) ClusterUID(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("read namespace %s for the cluster's uid: %w", metav1.NamespaceSystem, err)
 	}
 	return string(ns.UID), nil
+}
+
+// Version is the API server's own, e.g. v1.33.1+k3s1.
+func (c *Clients) Version(ctx context.Context) (string, error) {
+	data, err := c.Typed.Discovery().RESTClient().Get().AbsPath("/version").DoRaw(ctx)
+	if err != nil {
+		return "", fmt.Errorf("read the API server's version: %w", err)
+	}
+	var info version.Info
+	if err := json.Unmarshal(data, &info); err != nil {
+		return "", fmt.Errorf("decode the API server's version: %w", err)
+	}
+	return info.GitVersion, nil
+}
+
+// Groups names the API groups that the server has now.
+func (c *Clients) Groups(ctx context.Context) ([]string, error) {
+	data, err := c.Typed.Discovery().RESTClient().Get().AbsPath("/apis").SetHeader("Accept", runtime.ContentTypeJSON).DoRaw(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list API groups: %w", err)
+	}
+	var list metav1.APIGroupList
+	if err := json.Unmarshal(data, &list); err != nil {
+		return nil, fmt.Errorf("decode API groups: %w", err)
+	}
+	groups := make([]string, 0, len(list.Groups))
+	for _, g := range list.Groups {
+		groups = append(groups, g.Name)
+	}
+	return groups, nil
 }
