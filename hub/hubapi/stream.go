@@ -26,8 +26,12 @@ const silence = 45 * time.Second
 // that no event is missed and none comes twice. It ends with an error only
 // when trying again cannot help: the key is refused, or the query is wrong.
 func (c *Client) Follow(ctx context.Context, q EventQuery) iter.Seq2[Event, error] {
+	return c.follow(ctx, q, nil)
+}
+
+func (c *Client) follow(ctx context.Context, q EventQuery, opened func()) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		f := follower{c: c, q: q, pause: c.retry}
+		f := follower{c: c, q: q, pause: c.retry, opened: opened}
 		for ctx.Err() == nil {
 			stopped, err := f.once(ctx, yield)
 			if stopped || ctx.Err() != nil {
@@ -49,6 +53,8 @@ type follower struct {
 	c     *Client
 	q     EventQuery
 	pause time.Duration
+	// opened, if set, hears of each stream that was opened.
+	opened func()
 	// resumed: After is an id that we saw, so FromNow is over.
 	resumed bool
 }
@@ -62,6 +68,9 @@ func (f *follower) once(ctx context.Context, yield func(Event, error) bool) (sto
 		return false, err
 	}
 	defer func() { _ = resp.Body.Close() }()
+	if f.opened != nil {
+		f.opened()
+	}
 
 	watchdog := time.AfterFunc(silence, func() { cancel(errors.New("the event stream fell silent")) })
 	defer watchdog.Stop()
@@ -72,7 +81,7 @@ func (f *follower) once(ctx context.Context, yield func(Event, error) bool) (sto
 			return false, err
 		}
 		f.pause = f.c.retry
-		if fr.id > 0 {
+		if fr.hasID {
 			f.q.After, f.resumed = fr.id, true
 		}
 		if fr.data == "" {
@@ -117,8 +126,9 @@ func (f *follower) nextPause(err error) time.Duration {
 
 // frame is one event of the SSE protocol.
 type frame struct {
-	id   int64
-	data string
+	id    int64
+	hasID bool
+	data  string
 }
 
 // readFrame reads up to the next empty line; alive is called for every line.
@@ -141,7 +151,7 @@ func readFrame(r *bufio.Reader, alive func()) (frame, error) {
 		switch field {
 		case "id":
 			if n, err := strconv.ParseInt(value, 10, 64); err == nil {
-				f.id = n
+				f.id, f.hasID = n, true
 			}
 		case "data":
 			if lines++; lines > 1 {

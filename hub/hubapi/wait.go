@@ -169,18 +169,21 @@ func (w *watcher) look(ctx context.Context) (r Release, changed bool, err error)
 }
 
 // wakeOn puts a token into wake for every event about subject (all, when it is
-// empty). When events cannot be had the poll is left.
+// empty), and when a stream was opened, since what happened before that was
+// seen by nobody. When events cannot be had the poll is left.
 func (c *Client) wakeOn(ctx context.Context, q EventQuery, subject string, wake chan<- struct{}) {
-	for e, err := range c.Follow(ctx, q) {
-		if err != nil {
-			return
-		}
-		if subject != "" && e.Subject != subject && e.Subject != "" {
-			continue
-		}
+	knock := func() {
 		select {
 		case wake <- struct{}{}:
 		default:
+		}
+	}
+	for e, err := range c.follow(ctx, q, knock) {
+		if err != nil {
+			return
+		}
+		if subject == "" || e.Subject == subject || e.Subject == "" {
+			knock()
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/chart"
 )
 
-func (s *Server) listCharts(ctx context.Context, in *pageInput) (*body[hubapi.List[hubapi.Chart]], error) {
+func (s *Server) listCharts(ctx context.Context, in *PageInput) (*body[hubapi.List[hubapi.Chart]], error) {
 	charts, next, err := s.cfg.Charts.List(ctx, in.page())
 	if err != nil {
 		return nil, err

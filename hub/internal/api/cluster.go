@@ -32,18 +32,21 @@ const (
 // body is an answer with nothing but a body.
 type body[T any] struct{ Body T }
 
-type pageInput struct {
+// PageInput chooses a page. What is embedded in an input is exported, since huma
+// does not look into it otherwise.
+type PageInput struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Items of one page."`
 	Cursor string `query:"cursor" doc:"next of the page before; leave it out for the first."`
 }
 
-func (p pageInput) page() page.Page { return page.Page{Limit: p.Limit, Cursor: p.Cursor} }
+func (p PageInput) page() page.Page { return page.Page{Limit: p.Limit, Cursor: p.Cursor} }
 
-type clusterInput struct {
+// ClusterInput names a cluster.
+type ClusterInput struct {
 	Cluster string `path:"cluster" doc:"The cluster's name or id."`
 }
 
-func (s *Server) listClusters(ctx context.Context, in *pageInput) (*body[hubapi.List[hubapi.Cluster]], error) {
+func (s *Server) listClusters(ctx context.Context, in *PageInput) (*body[hubapi.List[hubapi.Cluster]], error) {
 	clusters, next, err := s.cfg.Clusters.List(ctx, in.page())
 	if err != nil {
 		return nil, err
@@ -63,7 +66,7 @@ func listed[F, T any](items []F, next string, convert func(F) T) *body[hubapi.Li
 
 type createClusterInput struct {
 	Body hubapi.CreateClusterRequest
-	address
+	Address
 }
 
 func (s *Server) createCluster(ctx context.Context, in *createClusterInput) (*body[hubapi.CreatedCluster], error) {
@@ -85,7 +88,7 @@ func (s *Server) createCluster(ctx context.Context, in *createClusterInput) (*bo
 		}
 		return nil, renamed(err, "ttl", "tokenTTL")
 	}
-	created, err := s.createdToken(t, text, in.address)
+	created, err := s.createdToken(t, text, in.Address)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +107,7 @@ func renamed(err error, from, to string) error {
 	return err
 }
 
-func (s *Server) getCluster(ctx context.Context, in *clusterInput) (*body[hubapi.Cluster], error) {
+func (s *Server) getCluster(ctx context.Context, in *ClusterInput) (*body[hubapi.Cluster], error) {
 	c, err := s.cfg.Clusters.Get(ctx, in.Cluster)
 	if err != nil {
 		return nil, err
@@ -113,7 +116,7 @@ func (s *Server) getCluster(ctx context.Context, in *clusterInput) (*body[hubapi
 }
 
 type deleteClusterInput struct {
-	clusterInput
+	ClusterInput
 	Force bool `query:"force" doc:"Delete it although it has releases; what they installed stays where it is."`
 }
 
@@ -121,14 +124,14 @@ func (s *Server) deleteCluster(ctx context.Context, in *deleteClusterInput) (*st
 	return nil, s.cfg.Clusters.Delete(ctx, actor(ctx), in.Cluster, in.Force)
 }
 
-func (s *Server) revokeCluster(ctx context.Context, in *clusterInput) (*body[hubapi.Cluster], error) {
+func (s *Server) revokeCluster(ctx context.Context, in *ClusterInput) (*body[hubapi.Cluster], error) {
 	if err := s.cfg.Clusters.Revoke(ctx, actor(ctx), in.Cluster); err != nil {
 		return nil, err
 	}
 	return s.getCluster(ctx, in)
 }
 
-func (s *Server) inspectAgent(ctx context.Context, in *clusterInput) (*body[hubapi.Agent], error) {
+func (s *Server) inspectAgent(ctx context.Context, in *ClusterInput) (*body[hubapi.Agent], error) {
 	c, err := s.cfg.Clusters.Get(ctx, in.Cluster)
 	if err != nil {
 		return nil, err
@@ -268,7 +271,7 @@ func agentOut(c *cluster.Cluster, a *agentv1.InspectResponse, now time.Time, too
 }
 
 // createdToken shows a token's text, this once.
-func (s *Server) createdToken(t enroll.Token, text secret.String, at address) (hubapi.CreatedToken, error) {
+func (s *Server) createdToken(t enroll.Token, text secret.String, at Address) (hubapi.CreatedToken, error) {
 	command, err := s.installCommand(text, at)
 	if err != nil {
 		return hubapi.CreatedToken{}, err

@@ -67,18 +67,18 @@ func fieldOfHuma(d *huma.ErrorDetail) hubapi.FieldError {
 	case isMissing:
 		missing = strings.TrimSuffix(missing, " to be present")
 		f.Field, f.Value = strings.TrimPrefix(strings.TrimPrefix(d.Location+"."+missing, "body."), "."), nil
-		f.Message = f.Field + " is missing; give it."
+		f.Message = f.Field + ": it is missing; give it."
 	case d.Message == "unexpected property":
 		f.Value = nil
-		f.Message = name + " is not a field of this request; remove it or correct its spelling."
+		f.Message = name + ": it is not a field of this request; remove it or correct its spelling."
 	case d.Message == "unknown query parameter":
-		f.Message = name + " is not a parameter of this request; remove it or correct its spelling."
+		f.Message = name + ": it is not a parameter of this request; remove it or correct its spelling."
 	case strings.HasPrefix(d.Message, "required "):
-		f.Message = name + " is missing; give it."
+		f.Message = name + ": it is missing; give it."
 	case isExpected:
-		f.Message = fmt.Sprintf("%s %s cannot be used; give %s.", name, said(f.Value), wanted(expected))
+		f.Message = fmt.Sprintf("%s: %s cannot be used; give %s.", name, said(f.Value), wanted(expected))
 	default:
-		f.Message = fmt.Sprintf("%s %s cannot be used (%s); correct it.", name, said(f.Value), d.Message)
+		f.Message = fmt.Sprintf("%s: %s cannot be used (%s); correct it.", name, said(f.Value), d.Message)
 	}
 	return f
 }
@@ -103,11 +103,11 @@ func shown(d *huma.ErrorDetail) any {
 
 func said(v any) string {
 	if v == nil {
-		return "as given"
+		return "what is there"
 	}
 	b, err := json.Marshal(v)
 	if err != nil {
-		return "as given"
+		return "what is there"
 	}
 	return string(b)
 }

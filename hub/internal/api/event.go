@@ -25,15 +25,16 @@ const writeTimeout = 15 * time.Second
 // maxTypes bounds the types that one query asks for.
 const maxTypes = 64
 
-type eventFilterInput struct {
+// EventFilterInput chooses events.
+type EventFilterInput struct {
 	Cluster string   `query:"cluster" doc:"Only events about this cluster: its name, or its id, which also finds those of a cluster that is gone."`
 	Type    []string `query:"type,explode" doc:"Only events of these types, e.g. release.status; may be given several times."`
 }
 
-func (s *Server) eventFilter(ctx context.Context, in eventFilterInput) (event.Filter, error) {
+func (s *Server) eventFilter(ctx context.Context, in EventFilterInput) (event.Filter, error) {
 	f := event.Filter{Types: in.Type}
 	if len(in.Type) > maxTypes {
-		return f, invalid.New("type", "is given %d times; at most %d are taken, or leave it out for all", len(in.Type), maxTypes)
+		return f, invalid.New("type", "it is given %d times; at most %d are taken, or leave it out for all", len(in.Type), maxTypes)
 	}
 	if in.Cluster == "" {
 		return f, nil
@@ -51,13 +52,13 @@ func (s *Server) eventFilter(ctx context.Context, in eventFilterInput) (event.Fi
 }
 
 type listEventsInput struct {
-	eventFilterInput
+	EventFilterInput
 	After int64 `query:"after" minimum:"0" doc:"Leave out events up to this id."`
 	Limit int   `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Items of one page."`
 }
 
 func (s *Server) listEvents(ctx context.Context, in *listEventsInput) (*body[hubapi.EventList], error) {
-	f, err := s.eventFilter(ctx, in.eventFilterInput)
+	f, err := s.eventFilter(ctx, in.EventFilterInput)
 	if err != nil {
 		return nil, err
 	}
@@ -83,13 +84,13 @@ func eventOut(e event.Event) hubapi.Event {
 }
 
 type streamEventsInput struct {
-	eventFilterInput
+	EventFilterInput
 	After       string `query:"after" doc:"Begin after the event of this id; now leaves out all that have happened. All when absent."`
 	LastEventID string `header:"Last-Event-ID" doc:"Go on after the event of this id; stands before after."`
 }
 
 func (s *Server) streamEvents(ctx context.Context, in *streamEventsInput) (*huma.StreamResponse, error) {
-	f, err := s.eventFilter(ctx, in.eventFilterInput)
+	f, err := s.eventFilter(ctx, in.EventFilterInput)
 	if err != nil {
 		return nil, err
 	}

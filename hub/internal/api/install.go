@@ -26,14 +26,14 @@ var (
 	tokenForm = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 )
 
-// address is where a request came to: what the hub is called by those who can
+// Address is where a request came to: what the hub is called by those who can
 // reach it, when its configuration does not say.
-type address struct {
+type Address struct {
 	host, scheme string
 }
 
 // Resolve is huma.Resolver's.
-func (a *address) Resolve(hc huma.Context) []error {
+func (a *Address) Resolve(hc huma.Context) []error {
 	a.host, a.scheme = hc.Host(), "http"
 	if hc.TLS() != nil {
 		a.scheme = "https"
@@ -82,7 +82,7 @@ func bracket(host string) string {
 }
 
 // installCommand is the one line that joins a cluster.
-func (s *Server) installCommand(token secret.String, at address) (string, error) {
+func (s *Server) installCommand(token secret.String, at Address) (string, error) {
 	p, err := newPlaces(s.cfg.PublicURL, s.cfg.TunnelAddress)
 	if err != nil {
 		return "", err

@@ -10,12 +10,13 @@ import (
 	"github.com/budecosystem/budcluster/internal/facts"
 )
 
-type nodesInput struct {
-	pageInput
+// NodesInput chooses nodes.
+type NodesInput struct {
+	PageInput
 	Ready string `query:"ready" enum:"true,false" doc:"Only nodes that are, or are not, ready."`
 }
 
-func (in *nodesInput) filter(id *uuid.UUID) inventory.Filter {
+func (in *NodesInput) filter(id *uuid.UUID) inventory.Filter {
 	f := inventory.Filter{ClusterID: id}
 	if in.Ready != "" {
 		ready := in.Ready == "true"
@@ -25,11 +26,11 @@ func (in *nodesInput) filter(id *uuid.UUID) inventory.Filter {
 }
 
 type clusterNodesInput struct {
-	clusterInput
-	nodesInput
+	ClusterInput
+	NodesInput
 }
 
-func (s *Server) listNodes(ctx context.Context, in *nodesInput) (*body[hubapi.List[hubapi.Node]], error) {
+func (s *Server) listNodes(ctx context.Context, in *NodesInput) (*body[hubapi.List[hubapi.Node]], error) {
 	nodes, next, err := s.cfg.Inventory.Nodes(ctx, in.filter(nil), in.page())
 	if err != nil {
 		return nil, err
@@ -72,7 +73,7 @@ func nodeOut(n inventory.Node, ref hubapi.ClusterRef) hubapi.Node {
 }
 
 type nodeInput struct {
-	clusterInput
+	ClusterInput
 	Node string `path:"node"`
 }
 
@@ -88,24 +89,25 @@ func (s *Server) getNode(ctx context.Context, in *nodeInput) (*body[hubapi.Node]
 	return &body[hubapi.Node]{Body: nodeOut(*n, clusterRef(c, s.now()))}, nil
 }
 
-type devicesInput struct {
-	pageInput
+// DevicesInput chooses devices.
+type DevicesInput struct {
+	PageInput
 	Node   string `query:"node" doc:"Only devices of the node of this name."`
 	Vendor string `query:"vendor" doc:"Only devices of this vendor, e.g. nvidia."`
 	Kind   string `query:"kind" doc:"Only devices of this kind, e.g. cuda, rocm, hpu or cpu."`
 	Model  string `query:"model" doc:"Only devices of this model."`
 }
 
-func (in *devicesInput) filter(id *uuid.UUID) inventory.DeviceFilter {
+func (in *DevicesInput) filter(id *uuid.UUID) inventory.DeviceFilter {
 	return inventory.DeviceFilter{ClusterID: id, Node: in.Node, Vendor: in.Vendor, Kind: facts.Kind(in.Kind), Model: in.Model}
 }
 
 type clusterDevicesInput struct {
-	clusterInput
-	devicesInput
+	ClusterInput
+	DevicesInput
 }
 
-func (s *Server) listDevices(ctx context.Context, in *devicesInput) (*body[hubapi.List[hubapi.Device]], error) {
+func (s *Server) listDevices(ctx context.Context, in *DevicesInput) (*body[hubapi.List[hubapi.Device]], error) {
 	devices, next, err := s.cfg.Inventory.Devices(ctx, in.filter(nil), in.page())
 	if err != nil {
 		return nil, err

@@ -238,17 +238,14 @@ func withFields(fields []hubapi.FieldError) *hubapi.Problem {
 	return p
 }
 
-// fieldSentence reads on from the field's name, unless the message is a
+// fieldSentence puts the field's name in front, unless the message is a
 // sentence of its own.
 func fieldSentence(field, message string) string {
 	first, _ := utf8.DecodeRuneInString(message)
 	if unicode.IsUpper(first) {
 		return sentence(message)
 	}
-	if rest, ok := strings.CutPrefix(message, "it is"); ok {
-		message = "is" + rest
-	}
-	return period(field + " " + message)
+	return period(field + ": " + message)
 }
 
 // sentence begins with a capital and ends with a period.
@@ -272,7 +269,9 @@ func (s *Server) writeProblem(w http.ResponseWriter, r *http.Request, a *answer)
 	w.Header().Set("Content-Type", problemType)
 	w.WriteHeader(a.Status)
 	if r.Method != http.MethodHead {
-		_ = json.NewEncoder(w).Encode(a.Problem)
+		enc := json.NewEncoder(w)
+		enc.SetEscapeHTML(false)
+		_ = enc.Encode(a.Problem)
 	}
 }
 

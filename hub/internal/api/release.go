@@ -18,18 +18,19 @@ import (
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
 )
 
-type releasesInput struct {
-	pageInput
+// ReleasesInput chooses releases.
+type ReleasesInput struct {
+	PageInput
 	Phase string `query:"phase" doc:"Only releases in this phase, e.g. Failed."`
 }
 
 type clusterReleasesInput struct {
-	clusterInput
-	releasesInput
+	ClusterInput
+	ReleasesInput
 }
 
-func (s *Server) listReleases(ctx context.Context, in *releasesInput) (*body[hubapi.List[hubapi.Release]], error) {
-	return s.releases(ctx, release.Filter{Phase: agentv1.Phase(in.Phase)}, in.pageInput)
+func (s *Server) listReleases(ctx context.Context, in *ReleasesInput) (*body[hubapi.List[hubapi.Release]], error) {
+	return s.releases(ctx, release.Filter{Phase: agentv1.Phase(in.Phase)}, in.PageInput)
 }
 
 func (s *Server) listClusterReleases(ctx context.Context, in *clusterReleasesInput) (*body[hubapi.List[hubapi.Release]], error) {
@@ -37,10 +38,10 @@ func (s *Server) listClusterReleases(ctx context.Context, in *clusterReleasesInp
 	if err != nil {
 		return nil, err
 	}
-	return s.releases(ctx, release.Filter{ClusterID: &c.ID, Phase: agentv1.Phase(in.Phase)}, in.pageInput)
+	return s.releases(ctx, release.Filter{ClusterID: &c.ID, Phase: agentv1.Phase(in.Phase)}, in.PageInput)
 }
 
-func (s *Server) releases(ctx context.Context, f release.Filter, p pageInput) (*body[hubapi.List[hubapi.Release]], error) {
+func (s *Server) releases(ctx context.Context, f release.Filter, p PageInput) (*body[hubapi.List[hubapi.Release]], error) {
 	releases, next, err := s.cfg.Releases.List(ctx, f, p.page())
 	if err != nil {
 		return nil, err
@@ -48,8 +49,9 @@ func (s *Server) releases(ctx context.Context, f release.Filter, p pageInput) (*
 	return listedIn(ctx, s, releases, next, func(r *release.Release) uuid.UUID { return r.ClusterID }, releaseOut)
 }
 
-type releaseInput struct {
-	clusterInput
+// ReleaseInput names a release.
+type ReleaseInput struct {
+	ClusterInput
 	Release string `path:"release"`
 }
 
@@ -60,7 +62,7 @@ type releaseAnswer struct {
 	Body   hubapi.Release
 }
 
-func (s *Server) getRelease(ctx context.Context, in *releaseInput) (*releaseAnswer, error) {
+func (s *Server) getRelease(ctx context.Context, in *ReleaseInput) (*releaseAnswer, error) {
 	c, err := s.cfg.Clusters.Get(ctx, in.Cluster)
 	if err != nil {
 		return nil, err
@@ -77,7 +79,7 @@ func answerRelease(status int, r *release.Release, ref hubapi.ClusterRef) *relea
 }
 
 type applyReleaseInput struct {
-	releaseInput
+	ReleaseInput
 	IfMatch     string `header:"If-Match" doc:"The generation that the release must be at, as its ETag says."`
 	IfNoneMatch string `header:"If-None-Match" doc:"* when there must be no such release."`
 	Body        hubapi.ReleaseRequest
@@ -155,7 +157,7 @@ func (in *applyReleaseInput) precondition() (*int64, error) {
 }
 
 type deleteReleaseInput struct {
-	releaseInput
+	ReleaseInput
 	Forget bool `query:"forget" doc:"Drop it at the hub at once and leave what is in the cluster alone."`
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/invalid"
 )
 
-func (s *Server) listTokens(ctx context.Context, in *clusterInput) (*body[hubapi.List[hubapi.Token]], error) {
+func (s *Server) listTokens(ctx context.Context, in *ClusterInput) (*body[hubapi.List[hubapi.Token]], error) {
 	c, err := s.cfg.Clusters.Get(ctx, in.Cluster)
 	if err != nil {
 		return nil, err
@@ -23,9 +23,9 @@ func (s *Server) listTokens(ctx context.Context, in *clusterInput) (*body[hubapi
 }
 
 type createTokenInput struct {
-	clusterInput
+	ClusterInput
 	Body hubapi.CreateTokenRequest
-	address
+	Address
 }
 
 func (s *Server) createToken(ctx context.Context, in *createTokenInput) (*body[hubapi.CreatedToken], error) {
@@ -41,7 +41,7 @@ func (s *Server) createToken(ctx context.Context, in *createTokenInput) (*body[h
 	if err != nil {
 		return nil, err
 	}
-	out, err := s.createdToken(t, text, in.address)
+	out, err := s.createdToken(t, text, in.Address)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func (s *Server) createToken(ctx context.Context, in *createTokenInput) (*body[h
 }
 
 type tokenInput struct {
-	clusterInput
+	ClusterInput
 	ID string `path:"id"`
 }
 

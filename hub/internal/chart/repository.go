@@ -65,7 +65,7 @@ func parseRepository(s string) (*url.URL, error) {
 	case err != nil, u.Host == "", u.Scheme != "http" && u.Scheme != "https":
 		return nil, invalid.New("chart.repository", "%q is not the http or https address of a Helm repository; give it as https://host/path", invalid.Clip(s))
 	case u.User != nil:
-		return nil, invalid.New("chart.repository", "holds a user name or password, which the hub does not take; fetch the chart yourself and push it")
+		return nil, invalid.New("chart.repository", "it holds a user name or password, which the hub does not take; fetch the chart yourself and push it")
 	}
 	u.RawQuery, u.Fragment = "", ""
 	u.Path = strings.TrimRight(strings.TrimSuffix(u.Path, "/index.yaml"), "/") + "/"
@@ -122,7 +122,7 @@ func choose(versions []string, want string) int {
 
 func noVersion(what, want string, versions []string) error {
 	if want == "" {
-		return invalid.New("chart.version", "is missing, and %s has no stable version; name one of %s", what, someOf(versions))
+		return invalid.New("chart.version", "it is missing, and %s has no stable version; name one of %s", what, someOf(versions))
 	}
 	return invalid.New("chart.version", "%q is not a version of %s; name one of %s", invalid.Clip(want), what, someOf(versions))
 }
