@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -161,7 +162,7 @@ func (d *DevServer) prepare(ctx context.Context) error {
 	}
 	data := filepath.Join(d.dir, "data")
 	if _, err := os.Stat(filepath.Join(data, "PG_VERSION")); err == nil {
-		return nil
+		return d.awaitPredecessor(ctx)
 	}
 	d.log.InfoContext(ctx, "private Postgres is being made; this takes some seconds, once", slog.String(logkey.Dir, d.dir))
 	// What an interrupted first start left is not a database yet.
@@ -179,6 +180,53 @@ func (d *DevServer) prepare(ctx context.Context) error {
 		return fmt.Errorf("put private Postgres in place: %w", err)
 	}
 	return nil
+}
+
+// awaitPredecessor waits for the server of a program that was killed: it takes
+// a moment to stop after its parent, and a program that is started again at
+// once would find its lock file.
+func (d *DevServer) awaitPredecessor(ctx context.Context) error {
+	file := filepath.Join(d.dir, "data", "postmaster.pid")
+	deadline := time.NewTimer(devStop)
+	defer deadline.Stop()
+	tick := time.NewTicker(25 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		text, err := os.ReadFile(file) //nolint:gosec // our own folder
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("look for an earlier private Postgres: %w", err)
+		}
+		first, _, _ := strings.Cut(string(text), "\n")
+		pid, err := strconv.Atoi(strings.TrimSpace(first))
+		if err != nil || syscall.Kill(pid, 0) != nil {
+			return nil //nolint:nilerr // left by one that was killed itself: Postgres clears that up
+		}
+		inUse := fmt.Errorf("another program uses the private Postgres in %s (process %d holds %s); stop that program first", d.dir, pid, file)
+		if !orphan(pid) {
+			return inUse
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			return inUse
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// orphan tells whether a process has lost the one that started it.
+func orphan(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return true // it has just ended
+	}
+	// pid (name) state parent …, and the name may hold anything.
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	return len(fields) > 1 && string(fields[1]) == "1"
 }
 
 func (d *DevServer) command(name string, args ...string) *exec.Cmd {

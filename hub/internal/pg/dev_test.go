@@ -98,6 +98,34 @@ func TestNoServerIsLeftAfterKill(t *testing.T) {
 	require.NoFileExists(t, pidFile, "it stopped in order")
 }
 
+// TestStartAtOnceAfterKill: a hub that was killed and started again at once
+// found the lock file of the server that was still stopping, and gave up.
+func TestStartAtOnceAfterKill(t *testing.T) {
+	t.Parallel()
+	dir := tempDir(t)
+	for range 3 {
+		child := exec.Command(os.Args[0])
+		child.Env = append(os.Environ(), childDir+"="+dir)
+		out, err := child.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, child.Start())
+		line, err := bufio.NewReader(out).ReadString('\n')
+		require.NoError(t, err)
+		require.Equal(t, "ready\n", line)
+		require.NoError(t, child.Process.Kill())
+		_ = child.Wait()
+	}
+	// One that stops in order, so that the folder is at rest.
+	dev, err := pg.NewDev(dir, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- dev.Run(ctx) }()
+	<-dev.Ready()
+	cancel()
+	require.NoError(t, <-done)
+}
+
 // alive tells a running process from none, and from one that only waits to be
 // reaped.
 func alive(pid int) bool {
