@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -99,8 +100,8 @@ func (s *Service) complete(ctx context.Context, req Request) (Spec, error) {
 			return spec, fmt.Errorf("look up chart %s: %w", spec.Chart.Digest, err)
 		}
 		if (spec.Chart.Name != "" && spec.Chart.Name != chart.Name) || (spec.Chart.Version != "" && spec.Chart.Version != chart.Version) {
-			return spec, invalid.New("chart.digest", "it is that of %s %s, not of %s %s; correct the digest, or leave name and version away",
-				chart.Name, chart.Version, invalid.Clip(spec.Chart.Name), invalid.Clip(spec.Chart.Version))
+			return spec, invalid.New("chart.digest", "it is that of %s %s, not of %s; correct the digest, or leave name and version away",
+				chart.Name, chart.Version, invalid.Clip(strings.TrimSpace(spec.Chart.Name+" "+spec.Chart.Version)))
 		}
 		spec.Chart.Name, spec.Chart.Version = chart.Name, chart.Version
 	}

@@ -59,19 +59,7 @@ func (s Spec) WithDefaults() Spec {
 
 // Validate names everything that is wrong with s, as invalid.Errors.
 func (s Spec) Validate() error {
-	errs := s.Chart.validate()
-	_, valuesErr := canonical(s.Values)
-	if valuesErr != nil {
-		errs = append(errs, invalid.New("values", "%v; give a JSON object, such as {\"replicas\": 2}", valuesErr))
-	}
-	if _, err := canonical(s.SecretValues); err != nil {
-		// The cause may quote what it could not read, and that is secret.
-		errs = append(errs, invalid.New("secretValues", "it is not a JSON object that Helm can take; give one such as {\"password\": \"…\"}"))
-	}
-	if size := len(s.Values) + len(s.SecretValues); size > MaxValues {
-		errs = append(errs, invalid.New("values",
-			"values and secretValues together are %d bytes; keep them to %d, and put large files into the chart", size, MaxValues))
-	}
+	errs := append(s.Chart.validate(), s.validateValues()...)
 	if s.Timeout < MinTimeout || s.Timeout > MaxTimeout {
 		errs = append(errs, invalid.New("timeout", "%s is out of range; use a duration from %s to %s", s.Timeout, MinTimeout, MaxTimeout))
 	}
@@ -82,6 +70,23 @@ func (s Spec) Validate() error {
 	errs = append(errs, oneOf("drift", s.Drift, DriftPolicies())...)
 	errs = append(errs, oneOf("adoption", s.Adoption, AdoptionPolicies())...)
 	return errors.Join(append(errs, validateOutputs(s.Outputs)...)...)
+}
+
+// validateValues judges the size first: what is too large is not read.
+func (s Spec) validateValues() []error {
+	if size := len(s.Values) + len(s.SecretValues); size > MaxValues {
+		return []error{invalid.New("values",
+			"values and secretValues together are %d bytes; keep them to %d, and put large files into the chart", size, MaxValues)}
+	}
+	var errs []error
+	if _, err := canonical(s.Values); err != nil {
+		errs = append(errs, invalid.New("values", "%v; give a JSON object, such as {\"replicas\": 2}", err))
+	}
+	if _, err := canonical(s.SecretValues); err != nil {
+		// The cause may quote what it could not read, and that is secret.
+		errs = append(errs, invalid.New("secretValues", "it is not a JSON object that Helm can take; give one such as {\"password\": \"…\"}"))
+	}
+	return errs
 }
 
 func (c Chart) validate() []error {
