@@ -31,4 +31,4 @@ func await(ctx context.Context, atMost time.Duration, what string, try func(cont
 }
 
 // errHopeless marks what no waiting will cure.
-var errHopeless = errors.New("it ended") //nolint:gochecknoglobals // a sentinel
+var errHopeless = errors.New("it ended")

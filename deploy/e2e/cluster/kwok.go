@@ -122,7 +122,7 @@ func kwokNode(i int) *corev1.Node {
 		Status: corev1.NodeStatus{
 			Allocatable: has, Capacity: has,
 			NodeInfo: corev1.NodeSystemInfo{
-				Architecture: "amd64", OperatingSystem: "linux", KubeletVersion: "v1.37.2", KubeProxyVersion: "v1.37.2",
+				Architecture: "amd64", OperatingSystem: "linux", KubeletVersion: "v1.37.2",
 				ContainerRuntimeVersion: "containerd://2.0.0", KernelVersion: "6.8.0", OSImage: "Ubuntu 24.04",
 			},
 		},

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"embed"
 	"encoding/json"
@@ -19,7 +20,7 @@ import (
 )
 
 //go:embed manifests
-var manifests embed.FS //nolint:gochecknoglobals // read-only
+var manifests embed.FS
 
 // nodeSpec is what cmd/nodeinit reads; the fields must agree with it.
 type nodeSpec struct {
@@ -106,15 +107,11 @@ func render(source, to string, data any) error {
 	if err != nil {
 		return fmt.Errorf("read template %s: %w", source, err)
 	}
-	file, err := os.Create(to)
-	if err != nil {
-		return err
+	var content bytes.Buffer
+	if err := t.Execute(&content, data); err != nil {
+		return fmt.Errorf("render %s: %w", source, err)
 	}
-	defer file.Close()
-	if err := t.Execute(file, data); err != nil {
-		return fmt.Errorf("write %s: %w", to, err)
-	}
-	return nil
+	return os.WriteFile(to, content.Bytes(), 0o600)
 }
 
 func (c *Cluster) nodeDir(node *nodeState) string { return filepath.Join(c.dir, node.Name) }

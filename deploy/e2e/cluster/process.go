@@ -62,7 +62,7 @@ func (s *spawner) start(what spawn) (*started, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()           // the child has its own
 	cmd := exec.Command(what.path, what.args...) //nolint:noctx // outlives any one call; Down ends it
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = what.dir, what.env, log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: what.clone}

@@ -188,7 +188,7 @@ func (p program) build(ctx context.Context, cfg BuildConfig, path string) error 
 		return err
 	}
 	partial := path + ".partial"
-	defer os.Remove(partial)
+	defer func() { _ = os.Remove(partial) }()
 	cmd := exec.CommandContext(ctx, "go", "build", "-v", "-ldflags="+flags, "-o", partial, p.pkg)
 	cmd.Dir = filepath.Join(cfg.Root, p.dir)
 	// The same flags as the project's own builds, so that they share one build
@@ -220,7 +220,7 @@ func listen(stderr interface{ Read([]byte) (int, error) }, compiled *atomic.Int6
 	lines := bufio.NewScanner(stderr)
 	for lines.Scan() {
 		if line := lines.Text(); strings.ContainsAny(line, " #:") {
-			fmt.Fprintln(&said, line)
+			said.WriteString(line + "\n")
 			continue
 		}
 		compiled.Add(1)
@@ -266,7 +266,7 @@ func (p program) linkFlags(dir string) (string, error) {
 // digest is over the sources that decide what the binary is.
 func (p program) digest(root string) (string, error) {
 	sum := sha256.New()
-	fmt.Fprintln(sum, p.name, p.pkg, runtime.Version(), runtime.GOARCH)
+	sum.Write([]byte(strings.Join([]string{p.name, p.pkg, runtime.Version(), runtime.GOARCH}, " ")))
 	sources := p.hash
 	if len(sources) == 0 {
 		sources = []string{p.dir}
@@ -281,7 +281,7 @@ func (p program) digest(root string) (string, error) {
 				return err
 			}
 			name, _ := filepath.Rel(root, path)
-			fmt.Fprintf(sum, "%s %d\n", name, len(content))
+			sum.Write(fmt.Appendf(nil, "\n%s %d\n", name, len(content)))
 			sum.Write(content)
 			return nil
 		})

@@ -108,29 +108,6 @@ func (a *app) settle(t *testing.T, generation int64, phase hubapi.Phase) hubapi.
 	return last
 }
 
-// awaitPhase waits for any of the phases, without being settled.
-func (a *app) awaitPhase(t *testing.T, generation int64, phases ...hubapi.Phase) {
-	t.Helper()
-	await(t, time.Minute, fmt.Sprintf("release %s to be %v", a.name, phases), func(ctx context.Context) error {
-		r, err := a.site.hub.client.Release(ctx, a.site.name, a.name)
-		if err != nil {
-			return err
-		}
-		if r.Status.ObservedGeneration < generation || !slices.Contains(phases, r.Status.Phase) {
-			return fmt.Errorf("it is %s (%s), generation %d of %d", r.Status.Phase, r.Status.Message, r.Status.ObservedGeneration, generation)
-		}
-		return nil
-	})
-}
-
-// remove deletes the release through the hub and waits until it is gone.
-func (a *app) remove(t *testing.T) {
-	t.Helper()
-	_, err := a.site.hub.client.DeleteRelease(t.Context(), a.site.name, a.name, false)
-	require.NoError(t, err)
-	a.awaitGone(t)
-}
-
 func (a *app) awaitGone(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

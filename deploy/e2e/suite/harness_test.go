@@ -46,7 +46,7 @@ func TestHarnessLeavesNothing(t *testing.T) {
 	_ = up.Wait()
 	await(t, 20*time.Second, "its processes to die with it", func(context.Context) error {
 		if left := processesOf(t, dir); len(left) > 0 {
-			return &leftOver{left}
+			return &leftOverError{left}
 		}
 		return nil
 	})
@@ -62,9 +62,9 @@ func TestHarnessLeavesNothing(t *testing.T) {
 	proved(t, "a killed harness takes its cluster along, and `down` leaves no process, link, control group or file")
 }
 
-type leftOver struct{ processes []string }
+type leftOverError struct{ processes []string }
 
-func (l *leftOver) Error() string { return "still there: " + strings.Join(l.processes, "; ") }
+func (l *leftOverError) Error() string { return "still there: " + strings.Join(l.processes, "; ") }
 
 func links(t *testing.T) []string {
 	t.Helper()

@@ -92,7 +92,7 @@ func freePorts(ctx context.Context, address string, n int) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer listener.Close()
+		defer func() { _ = listener.Close() }()
 		_, port, err := net.SplitHostPort(listener.Addr().String())
 		if err != nil {
 			return nil, err
@@ -119,7 +119,7 @@ func (h *hub) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	// Not bound to ctx: a hub may outlive the test that needed it first.
 	h.cmd = h.world.command(context.WithoutCancel(ctx), "budcluster-hub", append([]string{"serve"}, h.args...)...)
 	h.cmd.Stdout, h.cmd.Stderr = log, log

@@ -21,7 +21,7 @@ import (
 )
 
 //go:embed all:hello
-var sample embed.FS //nolint:gochecknoglobals // read-only
+var sample embed.FS
 
 const (
 	clusterName = "demo"
@@ -144,7 +144,7 @@ func outbound(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find this machine's own address: %w", err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	host, _, err := net.SplitHostPort(conn.LocalAddr().String())
 	return host, err
 }
@@ -154,8 +154,9 @@ func freeAddress(ctx context.Context, host, port string) string {
 	for _, try := range []string{port, "0"} {
 		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(host, try))
 		if err == nil {
-			defer listener.Close()
-			return listener.Addr().String()
+			address := listener.Addr().String()
+			_ = listener.Close()
+			return address
 		}
 	}
 	return net.JoinHostPort(host, port)
@@ -176,7 +177,7 @@ func (d *demo) startHub(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	// Not bound to ctx: it stays when this program ends.
 	hub := d.program(context.WithoutCancel(ctx), "budcluster-hub", append([]string{"serve"}, d.hubFlags()...)...)
 	hub.Stdout, hub.Stderr = log, log
@@ -211,7 +212,7 @@ func ready(ctx context.Context, api string) error {
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("it answers %s", response.Status)
 	}
@@ -376,8 +377,7 @@ func (d *demo) client() []string {
 func (d *demo) cli(ctx context.Context, args ...string) (string, error) {
 	out, err := d.program(ctx, "budcluster", args...).Output()
 	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			return string(out), fmt.Errorf("budcluster %s: %s", strings.Join(args, " "), strings.TrimSpace(string(exit.Stderr)))
 		}
 		return string(out), err
@@ -414,12 +414,12 @@ func (d *demo) shell(ctx context.Context, line string) error {
 		}
 	}
 	cmd := exec.CommandContext(ctx, "sh", "-c", line)
-	cmd.Env = append(append([]string{}, d.environ...), "PATH="+path+":"+os.Getenv("PATH"), "KUBECONFIG="+d.record.Kubeconfig) //nolint:forbidigo // a child's PATH
+	cmd.Env = append(append([]string{}, d.environ...), "PATH="+path+":"+os.Getenv("PATH"), "KUBECONFIG="+d.record.Kubeconfig)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd.Run()
 }
 
-var errHopeless = errors.New("no use to wait") //nolint:gochecknoglobals // a sentinel
+var errHopeless = errors.New("no use to wait")
 
 // wait tries until it works and says now and then what it waits for.
 func wait(ctx context.Context, atMost time.Duration, what string, try func() error) error {
@@ -452,7 +452,7 @@ func tail(path string) string {
 	if err != nil {
 		return err.Error()
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	if info, err := file.Stat(); err == nil && info.Size() > 4000 {
 		_, _ = file.Seek(-4000, io.SeekEnd)
 	}

@@ -116,7 +116,7 @@ func (n spec) serve() error {
 		if err != nil {
 			return err
 		}
-		defer log.Close()
+		defer func() { _ = log.Close() }()
 		path, err := exec.LookPath(command[0])
 		if err != nil {
 			return err
