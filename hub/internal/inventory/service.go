@@ -130,7 +130,9 @@ func (s *Service) applyNodes(ctx context.Context, clusterID uuid.UUID, d Delta, 
 	}
 	wanted := make(map[string]facts.Node, len(d.Nodes)) // of a name that is there twice the last counts
 	for _, n := range d.Nodes {
-		wanted[n.Name] = n
+		if n.Name != "" { // what has no name cannot be looked up, nor removed
+			wanted[n.Name] = n
+		}
 	}
 	names := slices.Sorted(maps.Keys(wanted))
 	have, err := s.store.NodesByName(ctx, clusterID, names)
