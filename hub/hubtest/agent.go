@@ -87,6 +87,15 @@ func newRequest() (*ecdsa.PrivateKey, []byte, error) {
 }
 
 func (a *Agent) join(ctx context.Context, cfg *tls.Config, call func(agentv1.EnrollServiceClient) error) error {
+	return a.onJoinLane(ctx, cfg, func(cc *grpc.ClientConn) error { return call(agentv1.NewEnrollServiceClient(cc)) })
+}
+
+// Stranger calls anything on the join lane, without a certificate.
+func (a *Agent) Stranger(ctx context.Context, pin string, call func(*grpc.ClientConn) error) error {
+	return a.onJoinLane(ctx, pki.JoinConfig(pin, a.ServerName, nil), call)
+}
+
+func (a *Agent) onJoinLane(ctx context.Context, cfg *tls.Config, call func(*grpc.ClientConn) error) error {
 	conn, err := a.handshake(ctx, cfg)
 	if err != nil {
 		return err
@@ -97,7 +106,7 @@ func (a *Agent) join(ctx context.Context, cfg *tls.Config, call func(agentv1.Enr
 		return err
 	}
 	defer func() { _ = cc.Close() }()
-	return call(agentv1.NewEnrollServiceClient(cc))
+	return call(cc)
 }
 
 func (a *Agent) handshake(ctx context.Context, cfg *tls.Config) (*tls.Conn, error) {

@@ -1,0 +1,300 @@
+package hub
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/budecosystem/budcluster/internal/secret"
+)
+
+// EnvPrefix begins every environment variable of the hub.
+const EnvPrefix = "BUDCLUSTER"
+
+// Config is everything that can be set about a hub. It is filled from
+// Defaults, a file, BUDCLUSTER_* variables and flags, in that order.
+type Config struct {
+	StateDir        string        `json:"stateDir" usage:"folder for what the hub keeps on disk"`
+	Dev             bool          `json:"dev" usage:"run for trying things out: a private PostgreSQL below the state folder, an admin key on first start, the API on localhost"`
+	DatabaseURL     secret.String `json:"databaseURL" usage:"PostgreSQL URL; it holds a password, so prefer --database-url-file or the environment"`
+	DatabaseURLFile string        `json:"databaseURLFile" usage:"file that holds the PostgreSQL URL"`
+	API             API           `json:"api"`
+	Tunnel          Tunnel        `json:"tunnel"`
+	TrustDomain     string        `json:"trustDomain" usage:"trust domain of the identities that this hub gives; it cannot change later"`
+	Certificate     Certificate   `json:"certificate"`
+	Token           Token         `json:"token"`
+	ChartsDir       string        `json:"chartsDir" usage:"folder of charts that releases may name by path; empty allows none"`
+	CryptoKeysDir   string        `json:"cryptoKeysDir" usage:"folder of the key-encryption key; empty is crypto-keys below the state folder"`
+	Log             Log           `json:"log"`
+	Events          Events        `json:"events"`
+	Heartbeat       Heartbeat     `json:"heartbeat"`
+	Session         Session       `json:"session"`
+	DrainTimeout    time.Duration `json:"drainTimeout" usage:"how long a stopping hub waits for its agents to leave"`
+}
+
+// API is where operators and programs reach the hub.
+type API struct {
+	Listen      string `json:"listen" usage:"address of the API; empty is :8080, with --dev 127.0.0.1:8080"`
+	URL         string `json:"url" usage:"URL under which the API is reached, for the commands that the hub shows; empty is the one that the request came to"`
+	TLSCertFile string `json:"tlsCertFile" usage:"certificate chain of the API in PEM; empty serves plain HTTP, for a proxy in front"`
+	TLSKeyFile  string `json:"tlsKeyFile" usage:"private key of the API's certificate in PEM"`
+}
+
+// Tunnel is where the agents dial.
+type Tunnel struct {
+	Listen  string   `json:"listen" usage:"address that agents' connections arrive at; empty is :8443"`
+	Address string   `json:"address" usage:"host:port that agents dial, as their clusters see it; with --dev empty is this machine's own address"`
+	Names   []string `json:"names" usage:"further DNS names and IP addresses that agents may dial"`
+}
+
+// Certificate is how agents' certificates live.
+type Certificate struct {
+	Lifetime     time.Duration `json:"lifetime" usage:"lifetime of an agent's certificate; agents renew at two thirds"`
+	RenewalGrace time.Duration `json:"renewalGrace" usage:"how long after its end a certificate may still be renewed"`
+}
+
+// Token is how join tokens live.
+type Token struct {
+	TTL time.Duration `json:"ttl" usage:"lifetime of a join token unless it is made with another"`
+}
+
+// Log is how the hub logs.
+type Log struct {
+	Level  string `json:"level" usage:"debug, info, warn or error"`
+	Format string `json:"format" usage:"text or json"`
+}
+
+// Events is the record of what happened.
+type Events struct {
+	Retention time.Duration `json:"retention" usage:"how long events are kept"`
+}
+
+// Heartbeat is how the two ends of a tunnel know that the other lives.
+type Heartbeat struct {
+	Interval time.Duration `json:"interval" usage:"time between two heartbeats on the control stream, in both directions"`
+	Timeout  time.Duration `json:"timeout" usage:"silence after which an agent is taken for gone"`
+}
+
+// Session is a connected agent in the eyes of all replicas.
+type Session struct {
+	Lease time.Duration `json:"lease" usage:"how long a session outlives a hub that was killed"`
+}
+
+// Defaults is the configuration of which nothing was set.
+func Defaults() Config {
+	return Config{
+		StateDir:     "/var/lib/budcluster",
+		TrustDomain:  "budcluster.local",
+		Certificate:  Certificate{Lifetime: 24 * time.Hour, RenewalGrace: 720 * time.Hour},
+		Token:        Token{TTL: 24 * time.Hour},
+		Log:          Log{Level: "info", Format: "text"},
+		Events:       Events{Retention: 720 * time.Hour},
+		Heartbeat:    Heartbeat{Interval: 10 * time.Second, Timeout: 25 * time.Second},
+		Session:      Session{Lease: 30 * time.Second},
+		DrainTimeout: 10 * time.Second,
+	}
+}
+
+// Complete fills what follows from other settings, and is idempotent.
+func (c Config) Complete() Config {
+	if c.API.Listen == "" {
+		c.API.Listen = ":8080"
+		if c.Dev {
+			c.API.Listen = "127.0.0.1:8080"
+		}
+	}
+	if c.Tunnel.Listen == "" {
+		c.Tunnel.Listen = ":8443"
+	}
+	if c.Tunnel.Address == "" && c.Dev {
+		if _, port, err := net.SplitHostPort(c.Tunnel.Listen); err == nil {
+			c.Tunnel.Address = net.JoinHostPort(machineAddress(), port)
+		}
+	}
+	if c.CryptoKeysDir == "" {
+		c.CryptoKeysDir = filepath.Join(c.StateDir, "crypto-keys")
+	}
+	return c
+}
+
+// machineAddress is the address under which the pods of a cluster on this
+// machine reach it: localhost would be their own.
+func machineAddress() string {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return "127.0.0.1"
+	}
+	for _, a := range addrs {
+		prefix, err := netip.ParsePrefix(a.String())
+		if err == nil && prefix.Addr().Is4() && prefix.Addr().IsGlobalUnicast() {
+			return prefix.Addr().String()
+		}
+	}
+	return "127.0.0.1"
+}
+
+// Validate says everything that is wrong, a sentence each.
+func (c Config) Validate() error {
+	return errors.Join(slices.Concat(c.checkDatabase(), c.checkAPI(), c.checkTunnel(), c.checkIdentity(), c.checkTimes(), c.checkRest())...)
+}
+
+// ValidateDatabase says what is wrong for the commands that need nothing but
+// the database.
+func (c Config) ValidateDatabase() error {
+	return errors.Join(slices.Concat(c.checkDatabase(), c.checkRest())...)
+}
+
+func wrong(key, format string, args ...any) error {
+	return fmt.Errorf("%s: "+format, append([]any{key}, args...)...)
+}
+
+func (c Config) checkDatabase() []error {
+	var errs []error
+	hasURL, hasFile := !c.DatabaseURL.IsZero(), c.DatabaseURLFile != ""
+	switch {
+	case hasURL && hasFile:
+		errs = append(errs, wrong("databaseURL", "is set and databaseURLFile too; keep one of them"))
+	case !hasURL && !hasFile && !c.Dev:
+		errs = append(errs, wrong("databaseURL", "is not set; give the URL of a PostgreSQL database in %s_DATABASE_URL, or use --dev for a private one", EnvPrefix))
+	case hasURL:
+		if u, err := url.Parse(c.DatabaseURL.Reveal()); err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
+			errs = append(errs, wrong("databaseURL", "is not a URL that begins with postgres://; write postgres://user:password@host:5432/database"))
+		}
+	}
+	if c.StateDir == "" {
+		errs = append(errs, wrong("stateDir", "is empty; name a folder"))
+	}
+	return errs
+}
+
+func (c Config) checkAPI() []error {
+	var errs []error
+	if err := checkListen("api.listen", c.API.Listen); err != nil {
+		errs = append(errs, err)
+	}
+	if (c.API.TLSCertFile == "") != (c.API.TLSKeyFile == "") {
+		errs = append(errs, wrong("api.tlsCertFile", "and api.tlsKeyFile go together; set both, or none for plain HTTP"))
+	}
+	if u, err := url.Parse(c.API.URL); c.API.URL != "" && (err != nil || (u.Scheme != "http" && u.Scheme != "https") || !hostName(u.Hostname()) || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil) {
+		errs = append(errs, wrong("api.url", "%q is not of the form https://host:port", c.API.URL))
+	}
+	return errs
+}
+
+func (c Config) checkTunnel() []error {
+	var errs []error
+	if err := checkListen("tunnel.listen", c.Tunnel.Listen); err != nil {
+		errs = append(errs, err)
+	}
+	host, port, err := net.SplitHostPort(c.Tunnel.Address)
+	switch {
+	case c.Tunnel.Address == "":
+		errs = append(errs, wrong("tunnel.address", "is not set; give the host:port that agents dial, for example hub.example.com:8443"))
+	case err != nil || !hostName(host) || !isPort(port) || port == "0":
+		errs = append(errs, wrong("tunnel.address", "%q is not of the form host:port", c.Tunnel.Address))
+	}
+	for _, n := range c.Tunnel.Names {
+		if !hostName(n) {
+			errs = append(errs, wrong("tunnel.names", "%q is neither a DNS name nor an IP address", n))
+		}
+	}
+	return errs
+}
+
+func (c Config) checkIdentity() []error {
+	var errs []error
+	if !dnsName(c.TrustDomain) {
+		errs = append(errs, wrong("trustDomain", "%q is not a lower-case DNS name", c.TrustDomain))
+	}
+	if c.Certificate.Lifetime < time.Second || c.Certificate.Lifetime > 365*24*time.Hour {
+		errs = append(errs, wrong("certificate.lifetime", "%s is not between 1s and 8760h", c.Certificate.Lifetime))
+	}
+	if c.Certificate.RenewalGrace < 0 {
+		errs = append(errs, wrong("certificate.renewalGrace", "%s is negative; 0s allows no renewal after the end", c.Certificate.RenewalGrace))
+	}
+	if c.Token.TTL < time.Minute || c.Token.TTL > 90*24*time.Hour {
+		errs = append(errs, wrong("token.ttl", "%s is not between 1m and 2160h", c.Token.TTL))
+	}
+	return errs
+}
+
+func (c Config) checkTimes() []error {
+	var errs []error
+	if c.Heartbeat.Interval < 10*time.Millisecond {
+		errs = append(errs, wrong("heartbeat.interval", "%s is too short; use at least 10ms", c.Heartbeat.Interval))
+	}
+	if c.Heartbeat.Timeout < 2*c.Heartbeat.Interval {
+		errs = append(errs, wrong("heartbeat.timeout", "%s is less than two intervals of %s; one lost frame would end a session", c.Heartbeat.Timeout, c.Heartbeat.Interval))
+	}
+	if c.Session.Lease < time.Second {
+		errs = append(errs, wrong("session.lease", "%s is too short; use at least 1s", c.Session.Lease))
+	}
+	if c.DrainTimeout < 0 || c.DrainTimeout > 5*time.Minute {
+		errs = append(errs, wrong("drainTimeout", "%s is not between 0s and 5m", c.DrainTimeout))
+	}
+	if c.Events.Retention < time.Hour {
+		errs = append(errs, wrong("events.retention", "%s is too short; use at least 1h", c.Events.Retention))
+	}
+	return errs
+}
+
+func (c Config) checkRest() []error {
+	var errs []error
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
+		errs = append(errs, wrong("log.level", "%q is none of debug, info, warn and error", c.Log.Level))
+	}
+	if !slices.Contains([]string{"text", "json"}, c.Log.Format) {
+		errs = append(errs, wrong("log.format", "%q is neither text nor json", c.Log.Format))
+	}
+	if c.ChartsDir != "" {
+		if info, err := os.Stat(c.ChartsDir); err != nil || !info.IsDir() {
+			errs = append(errs, wrong("chartsDir", "%q is not a folder that the hub can read", c.ChartsDir))
+		}
+	}
+	return errs
+}
+
+func checkListen(key, address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || !isPort(port) || (host != "" && !hostName(host)) {
+		return wrong(key, "%q is not of the form host:port or :port", address)
+	}
+	return nil
+}
+
+func isPort(s string) bool {
+	return regexp.MustCompile(`^(0|[1-9][0-9]{0,4})$`).MatchString(s) && len(s) <= 5 && (len(s) < 5 || s <= "65535")
+}
+
+// hostName is strict, because these values end up in a shell command that the
+// hub shows.
+func hostName(s string) bool {
+	if _, err := netip.ParseAddr(s); err == nil && !strings.Contains(s, "%") {
+		return true
+	}
+	return dnsName(strings.ToLower(s))
+}
+
+func dnsName(s string) bool {
+	return len(s) <= 253 && regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`).MatchString(s)
+}
+
+// databaseURL reads the URL from where it is.
+func (c Config) databaseURL() (string, error) {
+	if c.DatabaseURLFile == "" {
+		return c.DatabaseURL.Reveal(), nil
+	}
+	text, err := os.ReadFile(c.DatabaseURLFile)
+	if err != nil {
+		return "", fmt.Errorf("databaseURLFile: read the database's URL: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}

@@ -1,0 +1,167 @@
+package hubtest
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/budecosystem/budcluster/hub"
+	"github.com/budecosystem/budcluster/hub/hubapi"
+	"github.com/budecosystem/budcluster/hub/internal/pg/pgtest"
+	"github.com/budecosystem/budcluster/internal/secret"
+)
+
+// Hub is a whole hub on a database and sockets of its own.
+type Hub struct {
+	t   testing.TB
+	cfg hub.Config
+	// URL is that of the API, TunnelAddress where agents dial.
+	URL, TunnelAddress string
+	// DatabaseURL is that of the hub's database.
+	DatabaseURL string
+	// AdminKey is an API key of the role admin, and Client uses it.
+	AdminKey secret.String
+	Client   *hubapi.Client
+	// Log is all that the hub logged so far.
+	Log *Log
+
+	stop context.CancelFunc
+	done chan error // of size one: what Run returned
+}
+
+// Option changes how New makes a hub.
+type Option func(*hub.Config)
+
+// With changes the configuration, whose times are already short.
+func With(change func(*hub.Config)) Option { return change }
+
+// New starts a hub, and stops it with the test.
+func New(t testing.TB, opts ...Option) *Hub {
+	t.Helper()
+	h := &Hub{t: t, DatabaseURL: pgtest.Migrated(t), Log: &Log{}}
+	api, tunnel := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
+	h.URL, h.TunnelAddress = "http://"+api.Addr().String(), tunnel.Addr().String()
+	cfg := hub.Defaults()
+	cfg.StateDir = t.TempDir()
+	cfg.DatabaseURL = secret.New(h.DatabaseURL)
+	cfg.API.Listen, cfg.API.URL = api.Addr().String(), h.URL
+	cfg.Tunnel.Listen, cfg.Tunnel.Address = tunnel.Addr().String(), tunnel.Addr().String()
+	cfg.Heartbeat = hub.Heartbeat{Interval: time.Second, Timeout: 5 * time.Second}
+	cfg.Session.Lease = 6 * time.Second
+	cfg.DrainTimeout = 2 * time.Second
+	for _, o := range opts {
+		o(&cfg)
+	}
+	h.cfg = cfg.Complete()
+	var err error
+	h.AdminKey, err = hub.CreateKey(t.Context(), h.cfg, h.logger(), hub.NewKey{Name: "test", Role: "admin"})
+	require.NoError(t, err)
+	h.Client, err = hubapi.New(h.URL, h.AdminKey.Reveal(), hubapi.Options{})
+	require.NoError(t, err)
+	h.start(api, tunnel)
+	t.Cleanup(func() {
+		if h.stop != nil {
+			require.NoError(t, h.Stop())
+		}
+		if t.Failed() {
+			t.Logf("the hub's log:\n%s", h.Log)
+		}
+	})
+	return h
+}
+
+func listen(t testing.TB, address string) net.Listener {
+	t.Helper()
+	var lc net.ListenConfig
+	ln, err := lc.Listen(t.Context(), "tcp", address)
+	require.NoError(t, err)
+	return ln
+}
+
+func (h *Hub) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(h.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+func (h *Hub) start(api, tunnel net.Listener) {
+	h.t.Helper()
+	running, err := hub.New(h.cfg, hub.Options{
+		Logger: h.logger(), APIListener: api, TunnelListener: tunnel, Replica: "hub-0", SyncPoll: time.Minute,
+	})
+	require.NoError(h.t, err)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(h.t.Context()))
+	h.stop, h.done = cancel, make(chan error, 1)
+	go func() { h.done <- running.Run(ctx) }()
+	select {
+	case <-running.Ready():
+	case err := <-h.done:
+		require.NoError(h.t, err, "the hub ended before it was ready: %s", h.Log)
+	}
+}
+
+// Stop ends the hub in order and returns what Run returned.
+func (h *Hub) Stop() error {
+	h.stop()
+	h.stop = nil
+	return <-h.done
+}
+
+// Start starts a stopped hub again, at the same addresses.
+func (h *Hub) Start() {
+	h.t.Helper()
+	h.start(listen(h.t, h.cfg.API.Listen), listen(h.t, h.cfg.Tunnel.Listen))
+}
+
+// Create makes a cluster with a join token.
+func (h *Hub) Create(name string) hubapi.CreatedCluster {
+	h.t.Helper()
+	made, err := h.Client.CreateCluster(h.t.Context(), hubapi.CreateClusterRequest{Name: name})
+	require.NoError(h.t, err)
+	return made
+}
+
+// Agent is an agent at this hub without an identity.
+func (h *Hub) Agent(uid string) *Agent {
+	host, _, err := net.SplitHostPort(h.TunnelAddress)
+	require.NoError(h.t, err)
+	return &Agent{
+		t: h.t, ServerName: host, ClusterUID: uid,
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", h.TunnelAddress)
+		},
+	}
+}
+
+// Joined is an agent with an identity, of a new cluster of this name.
+func (h *Hub) Joined(name string) *Agent {
+	h.t.Helper()
+	a := h.Agent("uid-" + name)
+	require.NoError(h.t, a.Enroll(h.t.Context(), h.Create(name).JoinToken.Token))
+	return a
+}
+
+// Log gathers what was logged.
+type Log struct {
+	mu   sync.Mutex // guards text
+	text bytes.Buffer
+}
+
+// Write is io.Writer's.
+func (l *Log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+// String is everything so far.
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
