@@ -104,7 +104,7 @@ func New(t testing.TB, o Options) *Hub {
 		h.roles[Key(r)] = access.Principal{Name: string(r), Role: r}
 	}
 	var err error
-	h.charts, err = chart.New(chart.Config{Store: chartStore{h}, Logger: o.Logger, Dir: o.ChartsDir})
+	h.charts, err = chart.New(chart.Config{Store: chartStore{h}, Logger: o.Logger, Dir: o.ChartsDir, Now: Now})
 	require.NoError(t, err)
 	h.conn = startAgent(t)
 	if o.PublicURL == "" {

@@ -477,7 +477,7 @@ func (h chartStore) PutChart(_ context.Context, c chart.Chart) (bool, error) {
 	if _, ok := h.packed[c.Digest]; ok {
 		return false, nil
 	}
-	c.Content, c.CreatedAt = bytes.Clone(c.Content), Now()
+	c.Content = bytes.Clone(c.Content)
 	h.packed[c.Digest] = c
 	return true, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"regexp"
 	"runtime/debug"
 	"strconv"
@@ -89,7 +90,7 @@ func (s *Server) guard(w *recorder, r *http.Request, next http.Handler) {
 			}))
 		}
 	}()
-	if !utf8.ValidString(r.URL.Path) || strings.Contains(r.URL.Path, "\x00") || strings.Contains(r.URL.RawQuery, "%00") {
+	if query, err := url.QueryUnescape(r.URL.RawQuery); err != nil || !isText(query) || !isText(r.URL.Path) {
 		s.writeProblem(w, r, s.problem(r.Context(), &hubapi.Problem{
 			Status: http.StatusBadRequest, Code: hubapi.CodeMalformed,
 			Detail: "The address holds bytes that are no text; correct it.",
@@ -98,6 +99,9 @@ func (s *Server) guard(w *recorder, r *http.Request, next http.Handler) {
 	}
 	next.ServeHTTP(w, r)
 }
+
+// isText reports whether s is what the database takes as text.
+func isText(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
 
 func (s *Server) finish(ctx context.Context, w *recorder, r *http.Request, took time.Duration) {
 	_, route, ok := strings.Cut(r.Pattern, " ")

@@ -44,7 +44,7 @@ type Meta struct {
 	Digest string
 	// Size is that of the packed bytes.
 	Size int64
-	// CreatedAt is when the hub first got it; zero until it is stored.
+	// CreatedAt is when the hub first got it.
 	CreatedAt time.Time
 }
 

@@ -32,6 +32,8 @@ type Config struct {
 	Transport http.RoundTripper
 	// FetchTimeout is DefaultFetchTimeout when zero.
 	FetchTimeout time.Duration
+	// Now is time.Now when nil.
+	Now func() time.Time
 }
 
 // Service keeps charts and finds them.
@@ -41,6 +43,7 @@ type Service struct {
 	dir       string
 	transport http.RoundTripper
 	timeout   time.Duration
+	now       func() time.Time
 }
 
 // New checks cfg and makes the Service.
@@ -50,7 +53,10 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{
 		store: cfg.Store, log: cfg.Logger, dir: cfg.Dir, transport: cfg.Transport,
-		timeout: cmp.Or(cfg.FetchTimeout, DefaultFetchTimeout),
+		timeout: cmp.Or(cfg.FetchTimeout, DefaultFetchTimeout), now: cfg.Now,
+	}
+	if s.now == nil {
+		s.now = time.Now
 	}
 	if s.transport == nil {
 		s.transport = newTransport()
@@ -93,6 +99,7 @@ func (s *Service) Put(ctx context.Context, actor string, tgz []byte) (Meta, erro
 }
 
 func (s *Service) keep(ctx context.Context, actor string, m Meta, tgz []byte) (Meta, error) {
+	m.CreatedAt = s.now().UTC()
 	created, err := s.store.PutChart(ctx, Chart{Meta: m, Content: tgz})
 	if err != nil {
 		return Meta{}, fmt.Errorf("keep chart %s: %w", m.Digest, err)

@@ -6,6 +6,7 @@ package page
 import (
 	"encoding/base64"
 	"encoding/json"
+	"strings"
 
 	"github.com/budecosystem/budcluster/hub/internal/invalid"
 )
@@ -52,6 +53,11 @@ func (p Page) Key(n int) ([]string, error) {
 	var parts []string
 	if err := json.Unmarshal(raw, &parts); err != nil || len(parts) != n {
 		return nil, bad
+	}
+	for _, part := range parts { // the database takes no U+0000 in text
+		if strings.ContainsRune(part, 0) {
+			return nil, bad
+		}
 	}
 	return parts, nil
 }
