@@ -6,6 +6,7 @@ package pgtest
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/url"
 	"os"
@@ -33,6 +34,10 @@ const template = "budcluster_template"
 // server is shared by the tests of a process: to start one for each test
 // would take most of their time.
 var server = sync.OnceValues(start) //nolint:gochecknoglobals // one server per test process
+
+// alive is the sweeper's input. A pipe that nobody holds is closed by the
+// garbage collector, and then the sweeper removed a server that was in use.
+var alive io.Closer //nolint:gochecknoglobals // open until the process ends
 
 var databases atomic.Int64 //nolint:gochecknoglobals // numbers the databases of that server
 
@@ -131,9 +136,11 @@ func makeTemplate(ctx context.Context, base string) error {
 func sweep(dir string) error {
 	const script = `cat >/dev/null; i=0; while [ -e "$0/pg/data/postmaster.pid" ] && [ $i -lt 100 ]; do sleep 0.1; i=$((i+1)); done; rm -rf "$0"`
 	cmd := exec.Command("/bin/sh", "-c", script, dir) //nolint:gosec,noctx // outlives us on purpose
-	if _, err := cmd.StdinPipe(); err != nil {
+	in, err := cmd.StdinPipe()
+	if err != nil {
 		return err
 	}
+	alive = in
 	return cmd.Start()
 }
 
