@@ -28,6 +28,7 @@ type connection struct {
 	cc       *grpc.ClientConn
 	welcomed chan struct{} // closed when Welcome has come
 	renewNow chan struct{} // of size one
+	goAway   chan error    // of size one
 
 	// Written by control before welcomed is closed.
 	welcomeAt time.Time
@@ -46,7 +47,20 @@ func (c *connection) run(ctx context.Context) error {
 	g.Add("releases", c.onceUp(c.lasting("releases", c.sync)))
 	g.Add("inventory", c.onceUp(c.lasting("inventory", c.report)))
 	g.Add("renewal", c.onceUp(c.renew))
+	g.Add("departure", c.depart)
 	return g.Run(ctx)
+}
+
+// depart ends the group when the hub says GoAway. It is not control that ends:
+// the hub closes the connection with the control stream, and the last statuses
+// go before that.
+func (c *connection) depart(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-c.goAway:
+		return err
+	}
 }
 
 // watchSession ends the group when the transport is gone, with its reason.
@@ -251,7 +265,10 @@ func (c *connection) heard(ctx context.Context, f frame[*agentv1.ControlResponse
 	c.link.metrics.lastContact.Set(float64(c.link.cfg.Now().Unix()))
 	switch {
 	case f.msg.GetGoAway() != nil:
-		return away(f.msg.GetGoAway())
+		select {
+		case c.goAway <- away(f.msg.GetGoAway()):
+		default:
+		}
 	case f.msg.GetRenewNow() != nil:
 		c.link.log.InfoContext(ctx, "the hub asks for renewal")
 		select {

@@ -5,8 +5,8 @@
 //
 //	group, one per connection, stopped from the right to the left:
 //
-//	  session ─ control ─ agent service ─ releases ─ inventory ─ renewal
-//	            Hello      Inspect        Have        Summary     at 2/3
+//	  session ─ control ─ agent service ─ releases ─ inventory ─ renewal ─ departure
+//	            Hello      Inspect        Have        Summary     at 2/3    GoAway
 //	            Welcome                   statuses    deltas
 //	            heartbeats                upserts     needs
 //

@@ -228,7 +228,10 @@ func (l *Link) live(ctx context.Context) (upFor time.Duration, err error) {
 		return 0, err
 	}
 	defer func() { _ = cc.Close() }()
-	c := &connection{link: l, identity: identity, session: session, cc: cc, welcomed: make(chan struct{}), renewNow: make(chan struct{}, 1)}
+	c := &connection{
+		link: l, identity: identity, session: session, cc: cc,
+		welcomed: make(chan struct{}), renewNow: make(chan struct{}, 1), goAway: make(chan error, 1),
+	}
 	err = c.run(ctx)
 	if c.welcomeAt.IsZero() {
 		return 0, l.suspect(identity, err)
