@@ -142,11 +142,13 @@ func (a *Acceptor) take(ctx context.Context, raw net.Conn, handshakeDone func())
 	tracked := &trackedConn{Conn: raw}
 	conn := tls.Server(tracked, a.cfg.TLS)
 	err := a.handshake(ctx, conn)
-	handshakeDone()
 	if err != nil {
 		answerHTTP(err)
-		_ = raw.Close()
 		a.handshakeFailed(ctx, raw, err)
+		part(raw, err)
+	}
+	handshakeDone()
+	if err != nil {
 		return
 	}
 	switch conn.ConnectionState().NegotiatedProtocol {
@@ -170,7 +172,7 @@ func (a *Acceptor) take(ctx context.Context, raw net.Conn, handshakeDone func())
 }
 
 func (a *Acceptor) handshake(ctx context.Context, conn *tls.Conn) error {
-	over := fmt.Errorf("the client did not finish its handshake within %s", a.cfg.HandshakeTimeout)
+	over := fmt.Errorf("the client did not finish its handshake within %s: %w", a.cfg.HandshakeTimeout, context.DeadlineExceeded)
 	ctx, cancel := context.WithTimeoutCause(ctx, a.cfg.HandshakeTimeout, over)
 	defer cancel()
 	err := conn.HandshakeContext(ctx)
@@ -182,6 +184,21 @@ func (a *Acceptor) handshake(ctx context.Context, conn *tls.Conn) error {
 
 const notHere = "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n" +
 	"This port is for BudCluster agents, over TLS. The API listens on another port.\n"
+
+// part closes a connection whose client was sent a reason, and gives the
+// client's own bytes a moment to arrive: to close over unread bytes would
+// make the kernel send a reset, which can overtake the reason.
+func part(conn net.Conn, why error) {
+	defer func() { _ = conn.Close() }()
+	half, ok := conn.(interface{ CloseWrite() error })
+	if !ok || isTimeout(why) || errors.Is(why, io.EOF) || half.CloseWrite() != nil {
+		return
+	}
+	const moment, enough = 250 * time.Millisecond, 64 << 10
+	if conn.SetReadDeadline(time.Now().Add(moment)) == nil {
+		_, _ = io.CopyN(io.Discard, conn, enough)
+	}
+}
 
 // answerHTTP tells somebody with a browser or curl that this is another door.
 func answerHTTP(err error) {

@@ -54,7 +54,7 @@ func (d *Dialer) Dial(ctx context.Context, hostport string, cfg *tls.Config) (*t
 		return nil, err
 	}
 	timeout := cmp.Or(d.Timeout, DefaultDialTimeout)
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("dial hub: over %s", timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("over %s: %w", timeout, context.DeadlineExceeded))
 	defer cancel()
 	var proxy *url.URL
 	if d.ProxyURL != nil {

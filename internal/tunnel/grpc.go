@@ -75,16 +75,24 @@ func JoinClientConn(conn *tls.Conn) (*grpc.ClientConn, error) {
 		if used.Swap(true) {
 			return nil, errors.New("the connection of the join lane has ended; dial again")
 		}
-		return explained{conn}, nil
+		return explained{newHeeding(conn)}, nil
 	})
 }
 
-// explained is a connection whose read errors say what to do: on it the first
-// read brings the hub's judgement about the client's certificate.
-type explained struct{ net.Conn }
+// explained is a connection whose errors say what to do: on it the first read
+// brings the hub's judgement about the client's certificate.
+type explained struct{ *heeding }
 
 func (c explained) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
+	n, err := c.heeding.Read(b)
+	if err != nil {
+		err = explain(err)
+	}
+	return n, err
+}
+
+func (c explained) Write(b []byte) (int, error) {
+	n, err := c.heeding.Write(b)
 	if err != nil {
 		err = explain(err)
 	}

@@ -25,18 +25,32 @@ const maxProxyAnswer = 64 << 10
 // ProxyFromConfig reads HTTPS_PROXY and NO_PROXY the way Go's own clients do:
 // no proxy for loopback addresses, NO_PROXY with domains, addresses and CIDRs.
 func ProxyFromConfig(httpsProxy, noProxy string) func(hostport string) (*url.URL, error) {
-	if strings.TrimSpace(httpsProxy) == "" {
+	if httpsProxy = strings.TrimSpace(httpsProxy); httpsProxy == "" {
 		return func(string) (*url.URL, error) { return nil, nil } //nolint:nilnil // nil is no proxy
+	}
+	if !isProxyURL(httpsProxy) { // which httpproxy would silently take for none
+		// The text may hold a password, so it is not repeated.
+		return func(string) (*url.URL, error) {
+			return nil, errors.New("proxy.https is not a URL; write http://host:port or https://host:port")
+		}
 	}
 	choose := (&httpproxy.Config{HTTPSProxy: httpsProxy, NoProxy: noProxy}).ProxyFunc()
 	return func(hostport string) (*url.URL, error) {
 		proxy, err := choose(&url.URL{Scheme: "https", Host: hostport})
 		if err != nil {
-			// The address may hold a password, so it is not repeated.
-			return nil, errors.New("proxy.https is not a URL; write http://host:port or https://host:port")
+			return nil, fmt.Errorf("choose proxy: %w", err)
 		}
 		return proxy, nil
 	}
+}
+
+// isProxyURL accepts a URL, or host:port alone.
+func isProxyURL(text string) bool {
+	if !strings.Contains(text, "://") {
+		text = "http://" + text
+	}
+	u, err := url.Parse(text)
+	return err == nil && u.Host != ""
 }
 
 // dialProxy reaches hostport by HTTP CONNECT. The proxy resolves the name.

@@ -74,6 +74,7 @@ type Session struct {
 	incoming chan net.Conn // unbuffered: whoever accepts slowly delays nobody's bytes
 	pending  chan struct{} // slots for streams whose header is awaited
 	open     atomic.Int64  // streams of the peer
+	refusals throttle
 	accepted sync.WaitGroup
 }
 
@@ -88,7 +89,7 @@ func Server(conn net.Conn, o Options) (*Session, error) { return newSession(conn
 func newSession(conn net.Conn, o Options, side func(io.ReadWriteCloser, *yamux.Config) (*yamux.Session, error)) (*Session, error) {
 	o.setDefaults()
 	s := &Session{
-		wire:     &wire{Conn: conn, timeout: o.WriteTimeout},
+		wire:     &wire{heeding: newHeeding(conn), timeout: o.WriteTimeout},
 		opts:     o,
 		log:      o.Logger,
 		incoming: make(chan net.Conn),
@@ -103,8 +104,9 @@ func newSession(conn net.Conn, o Options, side func(io.ReadWriteCloser, *yamux.C
 	config.MaxStreamWindowSize = o.StreamWindow
 	config.EnableKeepAlive = o.KeepAlive > 0
 	config.KeepAliveInterval = cmp.Or(o.KeepAlive, config.KeepAliveInterval)
-	config.ConnectionWriteTimeout = o.WriteTimeout
-	config.StreamOpenTimeout = o.WriteTimeout
+	// The wire's deadline comes first: it ends the session and says why.
+	config.ConnectionWriteTimeout = o.WriteTimeout + time.Second
+	config.StreamOpenTimeout = o.WriteTimeout + time.Second
 	config.StreamCloseTimeout = o.WriteTimeout
 	config.LogOutput = nil
 	config.Logger = muxLog{s.log}
@@ -174,12 +176,12 @@ func (s *Session) readHeader(stream *yamux.Stream) (Header, error) {
 
 // refuse ends one stream; the session lives on.
 func (s *Session) refuse(stream *yamux.Stream, why error) {
+	if n, ok := s.refusals.allow(); ok && !s.mux.IsClosed() {
+		//nolint:sloglint // the constructor's owner has no context either
+		s.log.Warn("stream refused", slog.String(logkey.RemoteAddr, addrOf(s.wire)), slog.Int64(logkey.Count, n), slog.Any(logkey.Error, why))
+	}
 	s.open.Add(-1)
 	_ = stream.Close()
-	if !s.mux.IsClosed() {
-		//nolint:sloglint // the constructor's owner has no context either
-		s.log.Warn("stream refused", slog.String(logkey.RemoteAddr, s.RemoteAddr().String()), slog.Any(logkey.Error, why))
-	}
 }
 
 // Accept yields the next gRPC stream of the peer.

@@ -15,6 +15,85 @@ const (
 	frameData   = 0
 )
 
+// heed is how long a failed write waits for what the peer has to say.
+const heed = time.Second
+
+// heeding is a connection that hears its peer out. A peer that refuses sends
+// its reason and closes: a write then fails with a broken pipe while the reason
+// is still to be read. The first error is kept, and it is the reason if there
+// is one.
+type heeding struct {
+	net.Conn
+	heard chan struct{} // closed when a read has failed
+
+	mu    sync.Mutex // guards cause
+	cause error
+}
+
+func newHeeding(conn net.Conn) *heeding { return &heeding{Conn: conn, heard: make(chan struct{})} }
+
+func (h *heeding) Read(b []byte) (int, error) {
+	n, err := h.Conn.Read(b)
+	if err != nil {
+		err = h.failed(err)
+		select {
+		case <-h.heard:
+		default:
+			close(h.heard) // one reader at a time, as for every stream of bytes
+		}
+	}
+	return n, err
+}
+
+func (h *heeding) Write(b []byte) (int, error) {
+	n, err := h.Conn.Write(b)
+	if err == nil {
+		return n, nil
+	}
+	if !isTimeout(err) && !isClosed(err) {
+		timer := time.NewTimer(heed)
+		defer timer.Stop()
+		select {
+		case <-h.heard:
+		case <-timer.C:
+		}
+	}
+	return n, h.failed(err)
+}
+
+// failed keeps the first error and gives it back. That the connection is
+// closed is none: yamux closes it too, after its own decisions.
+func (h *heeding) failed(err error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.cause == nil && !isClosed(err) {
+		h.cause = err
+	}
+	if h.cause != nil {
+		return h.cause
+	}
+	return err
+}
+
+func isClosed(err error) bool {
+	return errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)
+}
+
+// closing says that this side means to end the connection.
+func (h *heeding) closing() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.cause == nil {
+		h.cause = net.ErrClosed
+	}
+}
+
+func (h *heeding) firstError() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.cause
+}
+
 // wire is the connection as yamux sees it.
 //
 // yamux writes a frame's header and body apart, which over TLS makes two
@@ -27,21 +106,9 @@ const (
 //
 // The first error is kept: yamux reports the end of a session, not its cause.
 type wire struct {
-	net.Conn
+	*heeding
 	timeout time.Duration
-
 	pending []byte // of the sender alone
-
-	mu    sync.Mutex // guards cause
-	cause error
-}
-
-func (w *wire) Read(b []byte) (int, error) {
-	n, err := w.Conn.Read(b)
-	if err != nil {
-		w.failed(err)
-	}
-	return n, err //nolint:wrapcheck // a net.Conn's errors are its contract
 }
 
 func (w *wire) Write(b []byte) (int, error) {
@@ -57,45 +124,13 @@ func (w *wire) Write(b []byte) (int, error) {
 	}
 	if w.timeout > 0 {
 		if err := w.SetWriteDeadline(time.Now().Add(w.timeout)); err != nil {
-			w.failed(err)
-			return 0, err //nolint:wrapcheck // a net.Conn's errors are its contract
+			return 0, w.failed(err)
 		}
 	}
-	n, err := w.Conn.Write(out)
-	if err != nil {
-		w.failed(err)
-	}
-	return max(n-held, 0), err //nolint:wrapcheck // a net.Conn's errors are its contract
+	n, err := w.heeding.Write(out)
+	return max(n-held, 0), err
 }
 
 func isDataHeader(b []byte) bool {
 	return len(b) == frameHeader && b[0] == 0 && b[1] == frameData && binary.BigEndian.Uint32(b[8:]) > 0
-}
-
-// failed keeps the first error. That the connection is closed is none: yamux
-// closes it too, after its own decisions.
-func (w *wire) failed(err error) {
-	if errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
-		return
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.cause == nil {
-		w.cause = err
-	}
-}
-
-// closing says that this side means to end the session.
-func (w *wire) closing() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.cause == nil {
-		w.cause = net.ErrClosed
-	}
-}
-
-func (w *wire) firstError() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.cause
 }
