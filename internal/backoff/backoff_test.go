@@ -1,0 +1,37 @@
+package backoff_test
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/budecosystem/budcluster/internal/backoff"
+)
+
+func TestBackoff(t *testing.T) {
+	t.Parallel()
+	const base, limit = 250 * time.Millisecond, 30 * time.Second
+	var highest time.Duration
+	for range 200 {
+		b := backoff.New(base, limit)
+		bound := base
+		for range 12 {
+			d := b.Next()
+			require.Positive(t, d)
+			require.LessOrEqual(t, d, bound)
+			highest = max(highest, d)
+			bound = min(2*bound, limit)
+		}
+		b.Reset()
+		require.LessOrEqual(t, b.Next(), base)
+	}
+	require.Greater(t, highest, limit/2, "the jitter is full")
+
+	for _, b := range []*backoff.Backoff{backoff.New(0, 0), backoff.New(-1, -1), backoff.New(time.Hour, time.Second), backoff.New(1, math.MaxInt64)} {
+		for range 100 {
+			require.Positive(t, b.Next())
+		}
+	}
+}
