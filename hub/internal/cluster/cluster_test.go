@@ -184,8 +184,10 @@ func TestSessions(t *testing.T) {
 	got, err := b.Get(ctx, "one")
 	require.NoError(t, err)
 	require.Equal(t, cluster.StateConnected, got.State(b.clock.now()))
-	require.Equal(t, &cluster.Session{Replica: "hub-a", Epoch: first, Instance: "agent-x", RemoteAddr: "10.0.0.1:1234",
-		ConnectedAt: b.clock.now(), LeaseUntil: b.clock.now().Add(30 * time.Second)}, got.Session)
+	require.Equal(t, &cluster.Session{
+		Replica: "hub-a", Epoch: first, Instance: "agent-x", RemoteAddr: "10.0.0.1:1234",
+		ConnectedAt: b.clock.now(), LeaseUntil: b.clock.now().Add(30 * time.Second),
+	}, got.Session)
 
 	b.clock.add(20 * time.Second)
 	require.NoError(t, b.RenewSessions(ctx, "hub-a", []uuid.UUID{c.ID, id.New()}))
@@ -292,8 +294,10 @@ func TestDelete(t *testing.T) {
 	b := setup(t)
 	c := b.create(t, "one")
 	digest := storetest.Chart(t, b.store, "nginx", "1.0.0")
-	r := &release.Release{ID: id.New(), ClusterID: c.ID, Name: "web", Namespace: "web", Generation: 1, Digest: "sha256:x",
-		Spec: release.Spec{Chart: release.Chart{Digest: digest}}, CreatedAt: b.clock.now(), UpdatedAt: b.clock.now()}
+	r := &release.Release{
+		ID: id.New(), ClusterID: c.ID, Name: "web", Namespace: "web", Generation: 1, Digest: "sha256:x",
+		Spec: release.Spec{Chart: release.Chart{Digest: digest}}, CreatedAt: b.clock.now(), UpdatedAt: b.clock.now(),
+	}
 	require.NoError(t, b.store.ReleaseWrite(t.Context(), release.Sealed{Release: r}))
 
 	var has *cluster.HasReleasesError

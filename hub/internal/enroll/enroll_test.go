@@ -111,13 +111,13 @@ func parse(t *testing.T, text []byte) *x509.Certificate {
 	return cert
 }
 
-// join makes an agent that has enrolled.
-func (b *bundle) join(t *testing.T, name, uid string) (*agent, uuid.UUID) {
+// join makes an agent that has enrolled as cluster berlin, with uid-1.
+func (b *bundle) join(t *testing.T) (*agent, uuid.UUID) {
 	t.Helper()
-	clusterID := b.cluster(t, name)
+	clusterID := b.cluster(t, "berlin")
 	_, text := b.token(t, clusterID, enroll.TokenOptions{})
 	a := newAgent(t)
-	identity, err := b.Enroll(t.Context(), a.request(text, uid))
+	identity, err := b.Enroll(t.Context(), a.request(text, "uid-1"))
 	require.NoError(t, err)
 	a.cert = parse(t, identity.CertificatePEM)
 	return a, clusterID
@@ -233,7 +233,7 @@ func TestSingleUseTokenHasOneWinner(t *testing.T) {
 func TestOneKubernetesClusterJoinsOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.join(t, "berlin", "uid-1")
+	b.join(t)
 	paris := b.cluster(t, "paris")
 	_, text := b.token(t, paris, enroll.TokenOptions{Uses: 2})
 
@@ -286,7 +286,7 @@ func TestOneKubernetesClusterRaces(t *testing.T) {
 func TestRenew(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	a, clusterID := b.join(t, "berlin", "uid-1")
+	a, clusterID := b.join(t)
 	next := newAgent(t)
 	identity, err := b.Renew(t.Context(), a.cert, next.csr)
 	require.NoError(t, err)
@@ -308,7 +308,7 @@ func TestRenew(t *testing.T) {
 func TestLostRenewalsLockNobodyOut(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	first, _ := b.join(t, "berlin", "uid-1")
+	first, _ := b.join(t)
 	admit := func(a *agent) error {
 		_, err := b.Admit(t.Context(), a.cert)
 		return err
@@ -332,7 +332,7 @@ func TestLostRenewalsLockNobodyOut(t *testing.T) {
 func TestGrace(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	a, _ := b.join(t, "berlin", "uid-1")
+	a, _ := b.join(t)
 	b.pass(24*time.Hour + time.Second)
 	_, err := b.Admit(t.Context(), a.cert)
 	require.Equal(t, enroll.CertificateExpired, reason(t, err), "an expired certificate opens no tunnel")
@@ -348,7 +348,7 @@ func TestGrace(t *testing.T) {
 func TestRevokedClusterComesBackByANewToken(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	a, clusterID := b.join(t, "berlin", "uid-1")
+	a, clusterID := b.join(t)
 	_, old := b.token(t, clusterID, enroll.TokenOptions{})
 	require.NoError(t, b.clusters.Revoke(t.Context(), "tester", "berlin"))
 	_, err := b.Admit(t.Context(), a.cert)
@@ -371,7 +371,7 @@ func TestRevokedClusterComesBackByANewToken(t *testing.T) {
 func TestDeletedClusterIsForeign(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	a, clusterID := b.join(t, "berlin", "uid-1")
+	a, clusterID := b.join(t)
 	_, text := b.token(t, clusterID, enroll.TokenOptions{})
 	require.NoError(t, b.clusters.Delete(t.Context(), "tester", "berlin", false))
 	_, err := b.Admit(t.Context(), a.cert)
@@ -380,13 +380,13 @@ func TestDeletedClusterIsForeign(t *testing.T) {
 	require.Equal(t, enroll.TokenUnknown, reason(t, err))
 	_, _, err = b.CreateToken(t.Context(), "tester", clusterID, enroll.TokenOptions{})
 	require.ErrorIs(t, err, enroll.ErrNoCluster)
-	b.join(t, "berlin", "uid-1") // the Kubernetes cluster is free to join again
+	b.join(t) // the Kubernetes cluster is free to join again
 }
 
 func TestForeignCertificates(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	a, clusterID := b.join(t, "berlin", "uid-1")
+	a, clusterID := b.join(t)
 	ours, err := b.Authority(t.Context())
 	require.NoError(t, err)
 	theirs, err := pki.NewAuthority("budcluster.local", b.clock(), time.Hour)
@@ -506,7 +506,7 @@ func TestServerCertificate(t *testing.T) {
 func TestErrorsThatUsersSee(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	a, clusterID := b.join(t, "berlin", "uid-1")
+	a, clusterID := b.join(t)
 	paris := b.cluster(t, "paris")
 	_, used := b.token(t, clusterID, enroll.TokenOptions{})
 	_, err := b.Enroll(t.Context(), newAgent(t).request(used, "uid-1"))
@@ -542,8 +542,10 @@ func TestErrorsThatUsersSee(t *testing.T) {
 	showPeer(b.Admit(t.Context(), a.cert))
 	_, _, err = b.CreateToken(t.Context(), "tester", paris, enroll.TokenOptions{TTL: time.Second, Uses: 5000})
 	fmt.Fprintln(&seen, err)
-	_, err = enroll.New(enroll.Config{Store: b.store, Sealer: b.keys, Logger: slog.New(slog.DiscardHandler),
-		CertificateLifetime: time.Millisecond, RenewalGrace: -1, TokenTTL: time.Second})
+	_, err = enroll.New(enroll.Config{
+		Store: b.store, Sealer: b.keys, Logger: slog.New(slog.DiscardHandler),
+		CertificateLifetime: time.Millisecond, RenewalGrace: -1, TokenTTL: time.Second,
+	})
 	fmt.Fprintln(&seen, err)
 	testutil.Golden(t, "errors", testutil.Normalise([]byte(seen.String())))
 }

@@ -5,7 +5,7 @@ import "errors"
 // The errors that callers tell apart by value.
 var (
 	ErrNoCluster = errors.New("no such cluster")
-	ErrNoToken   = errors.New("no such join token")
+	ErrNoToken   = errors.New("there is no such join token; list the tokens of the cluster to see those that there are")
 	// ErrNoCertificate and ErrUIDTaken are for the store to say.
 	ErrNoCertificate = errors.New("no such certificate")
 	ErrUIDTaken      = errors.New("cluster uid is taken")

@@ -37,8 +37,7 @@ func (s *Service) Enroll(ctx context.Context, req Request) (*Identity, error) {
 	if errors.Is(err, ErrUIDTaken) { // the same Kubernetes cluster joined under another id a moment ago
 		identity, err = s.enroll(ctx, req, token, pub)
 	}
-	var refused *RefusedError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*RefusedError](err); ok {
 		return nil, refused
 	}
 	if err != nil {

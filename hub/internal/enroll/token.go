@@ -11,6 +11,7 @@ import (
 
 	"github.com/budecosystem/budcluster/hub/internal/event"
 	"github.com/budecosystem/budcluster/hub/internal/invalid"
+	"github.com/budecosystem/budcluster/internal/id"
 	"github.com/budecosystem/budcluster/internal/pki"
 	"github.com/budecosystem/budcluster/internal/secret"
 )
@@ -66,7 +67,7 @@ func (s *Service) Tokens(ctx context.Context, clusterID uuid.UUID) ([]Token, err
 // RevokeToken makes a token useless. Certificates that were issued for it stay
 // good. To revoke again changes nothing.
 func (s *Service) RevokeToken(ctx context.Context, actor string, clusterID uuid.UUID, tokenID string) error {
-	if len(tokenID) > 64 {
+	if _, err := id.Parse(tokenID); err != nil {
 		return ErrNoToken
 	}
 	err := s.store.InTx(ctx, func(ctx context.Context) error {
@@ -90,7 +91,7 @@ func (s *Service) RevokeToken(ctx context.Context, actor string, clusterID uuid.
 		})
 	})
 	if err != nil {
-		return fmt.Errorf("revoke join token %q: %w", invalid.Clip(tokenID), err)
+		return fmt.Errorf("revoke join token %s: %w", tokenID, err)
 	}
 	return nil
 }

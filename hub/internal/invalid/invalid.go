@@ -31,7 +31,7 @@ func Of(err error) []*Error {
 	if err == nil {
 		return nil
 	}
-	if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // walks the tree itself
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
 		var found []*Error
 		for _, one := range many.Unwrap() {
 			found = append(found, Of(one)...)

@@ -33,21 +33,21 @@ type bundle struct {
 	now       time.Time
 }
 
-func setup(t testing.TB) *bundle {
-	t.Helper()
+func setup(tb testing.TB) *bundle {
+	tb.Helper()
 	b := &bundle{now: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)}
-	b.store, b.pool = storetest.NewWithPool(t)
+	b.store, b.pool = storetest.NewWithPool(tb)
 	var err error
 	b.Service, err = inventory.New(inventory.Config{Store: b.store, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return b.now }})
-	require.NoError(t, err)
-	b.clusterID = b.cluster(t, "berlin")
+	require.NoError(tb, err)
+	b.clusterID = b.cluster(tb, "berlin")
 	return b
 }
 
-func (b *bundle) cluster(t testing.TB, name string) uuid.UUID {
-	t.Helper()
+func (b *bundle) cluster(tb testing.TB, name string) uuid.UUID {
+	tb.Helper()
 	c := &cluster.Cluster{ID: id.New(), Name: name, CreatedAt: b.now}
-	require.NoError(t, b.store.ClusterInsert(t.Context(), c))
+	require.NoError(tb, b.store.ClusterInsert(tb.Context(), c))
 	return c.ID
 }
 
@@ -72,10 +72,10 @@ func node(name string, gpus int) facts.Node {
 	return n
 }
 
-func (b *bundle) apply(t testing.TB, d inventory.Delta) {
-	t.Helper()
+func (b *bundle) apply(tb testing.TB, d inventory.Delta) {
+	tb.Helper()
 	b.now = b.now.Add(time.Second)
-	require.NoError(t, b.Apply(t.Context(), b.clusterID, d))
+	require.NoError(tb, b.Apply(tb.Context(), b.clusterID, d))
 }
 
 // since returns the events after the one with this id.
@@ -218,8 +218,10 @@ func TestEvents(t *testing.T) {
 func TestClusterFacts(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	f := facts.Cluster{UID: "uid-1", Version: "v1.37.2", Platform: facts.PlatformKubernetes, Distribution: "k3s",
-		StorageClasses: []facts.StorageClass{{Name: "local", Provisioner: "x"}}}
+	f := facts.Cluster{
+		UID: "uid-1", Version: "v1.37.2", Platform: facts.PlatformKubernetes, Distribution: "k3s",
+		StorageClasses: []facts.StorageClass{{Name: "local", Provisioner: "x"}},
+	}
 	b.apply(t, inventory.Delta{Cluster: &f})
 	b.apply(t, inventory.Delta{Cluster: &f})
 	f.Version, f.StorageClasses = "v1.38.0", []facts.StorageClass{{Name: "local", Provisioner: "x", Default: true}}
@@ -307,8 +309,10 @@ func TestLists(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, []string{"berlin/n1/GPU-n1-0", "berlin/n1/cpu", "berlin/n2/GPU-n2-0", "berlin/n2/GPU-n2-1", "berlin/n2/cpu", "berlin/n3/cpu",
-		"paris/n1/GPU-n1-0", "paris/n1/cpu"}, devices(inventory.DeviceFilter{}))
+	require.Equal(t, []string{
+		"berlin/n1/GPU-n1-0", "berlin/n1/cpu", "berlin/n2/GPU-n2-0", "berlin/n2/GPU-n2-1", "berlin/n2/cpu", "berlin/n3/cpu",
+		"paris/n1/GPU-n1-0", "paris/n1/cpu",
+	}, devices(inventory.DeviceFilter{}))
 	require.Equal(t, []string{"berlin/n2/GPU-n2-0", "berlin/n2/GPU-n2-1"}, devices(inventory.DeviceFilter{Node: "n2", Kind: facts.KindCUDA}))
 	require.Len(t, devices(inventory.DeviceFilter{Vendor: "intel"}), 4)
 	require.Len(t, devices(inventory.DeviceFilter{Model: "H100", ClusterID: &paris}), 1)
@@ -317,7 +321,7 @@ func TestLists(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "berlin", got.ClusterName)
 	require.Equal(t, b.now, got.UpdatedAt)
-	require.Equal(t, down.Digest(), got.Node.Digest())
+	require.Equal(t, down.Digest(), got.Digest())
 	_, err = b.Node(t.Context(), paris, "n2")
 	require.ErrorIs(t, err, inventory.ErrNotFound)
 	found, _, err := b.Devices(t.Context(), inventory.DeviceFilter{Node: "n2", Kind: facts.KindCUDA}, page.Page{})

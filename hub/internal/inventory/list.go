@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -43,6 +45,9 @@ func (s *Service) Nodes(ctx context.Context, f Filter, p page.Page) (nodes []Nod
 
 // Node finds one node.
 func (s *Service) Node(ctx context.Context, clusterID uuid.UUID, name string) (*Node, error) {
+	if strings.ContainsRune(name, 0) || !utf8.ValidString(name) { // no name, and nothing that the database takes
+		return nil, &NotFoundError{Name: invalid.Clip(name)}
+	}
 	n, err := s.store.NodeByName(ctx, clusterID, name)
 	if errors.Is(err, ErrNotFound) {
 		return nil, &NotFoundError{Name: invalid.Clip(name)}

@@ -148,7 +148,7 @@ func (s *Service) applyNodes(ctx context.Context, clusterID uuid.UUID, d Delta, 
 		if known && old.Digest == digest {
 			continue
 		}
-		devices, gone := diffDevices(old.Node.Devices, next.Devices)
+		devices, gone := diffDevices(old.Devices, next.Devices)
 		changes = append(changes, NodeChange{Node: next, Digest: digest, Devices: devices, Gone: gone})
 		e, err := nodeEvent(old.Node, next, known, at, d.ObservedAt)
 		if err != nil {

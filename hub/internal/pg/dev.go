@@ -132,12 +132,14 @@ func (d *DevServer) stop(server *exec.Cmd, exited <-chan error) error {
 	timer := time.NewTimer(devStop)
 	defer timer.Stop()
 	select {
-	case <-exited:
+	case err := <-exited:
+		if err != nil {
+			return fmt.Errorf("stop private Postgres in %s: %w", d.dir, err)
+		}
 		return nil
 	case <-timer.C:
 		_ = server.Process.Kill()
-		<-exited
-		return fmt.Errorf("private Postgres in %s did not stop in %s and was killed", d.dir, devStop)
+		return errors.Join(fmt.Errorf("private Postgres in %s did not stop in %s and was killed", d.dir, devStop), <-exited)
 	}
 }
 
@@ -192,7 +194,7 @@ func (d *DevServer) awaitPredecessor(ctx context.Context) error {
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		text, err := os.ReadFile(file) //nolint:gosec // our own folder
+		text, err := os.ReadFile(file)
 		if errors.Is(err, os.ErrNotExist) {
 			return nil
 		}
@@ -202,7 +204,7 @@ func (d *DevServer) awaitPredecessor(ctx context.Context) error {
 		first, _, _ := strings.Cut(string(text), "\n")
 		pid, err := strconv.Atoi(strings.TrimSpace(first))
 		if err != nil || syscall.Kill(pid, 0) != nil {
-			return nil //nolint:nilerr // left by one that was killed itself: Postgres clears that up
+			return nil // left by one that was killed itself: Postgres clears that up
 		}
 		inUse := fmt.Errorf("another program uses the private Postgres in %s (process %d holds %s); stop that program first", d.dir, pid, file)
 		if !orphan(pid) {

@@ -3,6 +3,7 @@ package pg_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -25,14 +26,14 @@ import (
 const childDir = "BUDCLUSTER_TEST_DEV_SERVER"
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(childDir); dir != "" {
-		if err := runChild(dir); err != nil {
-			fmt.Println("error:", err)
-			os.Exit(1)
-		}
-		os.Exit(0)
+	dir := os.Getenv(childDir) //nolint:forbidigo // this is a main
+	if dir == "" {
+		os.Exit(m.Run()) //nolint:forbidigo // this is a main
 	}
-	os.Exit(m.Run())
+	if err := runChild(dir); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1) //nolint:forbidigo // this is a main
+	}
 }
 
 func runChild(dir string) error {
@@ -46,15 +47,15 @@ func runChild(dir string) error {
 	case err := <-done:
 		return err
 	case <-dev.Ready():
-		fmt.Println("ready")
-		return <-done
+		_, err := fmt.Fprintln(os.Stdout, "ready")
+		return errors.Join(err, <-done)
 	}
 }
 
 // tempDir is one that the user postgres may get to, unlike t.TempDir.
 func tempDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "budpg")
+	dir, err := os.MkdirTemp("", "budpg") //nolint:usetesting // the parents of t.TempDir are closed to others
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(dir, 0o755))
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })

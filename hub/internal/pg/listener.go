@@ -73,7 +73,7 @@ func (l *Listener) Run(ctx context.Context) error {
 	for {
 		err := l.session(ctx, wait.Reset)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // asked to end, so this is why
 		}
 		pause := wait.Next()
 		l.log.WarnContext(ctx, "listening to the database was interrupted", slog.Any(logkey.Error, err), slog.Duration(logkey.RetryAfter, pause))

@@ -109,7 +109,7 @@ func (o *owner) mayTraverse(info os.FileInfo) bool {
 // findBinaries looks for the folder that holds postgres and initdb: that of
 // the version that made data, if there is one, else the first of dirs.
 func findBinaries(data string, dirs []string) (string, error) {
-	made, err := os.ReadFile(filepath.Join(data, "PG_VERSION")) //nolint:gosec // our own folder
+	made, err := os.ReadFile(filepath.Join(data, "PG_VERSION"))
 	if err == nil {
 		version := strings.TrimSpace(string(made))
 		for _, dir := range dirs {

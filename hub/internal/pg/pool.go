@@ -20,8 +20,7 @@ func Open(ctx context.Context, url string) (*pgxpool.Pool, error) {
 		return nil, errors.New("databaseURL: it is empty; set BUDCLUSTER_DATABASE_URL to a URL such as postgres://user@host/budcluster?sslmode=verify-full, or start with --dev")
 	}
 	cfg, err := pgxpool.ParseConfig(url)
-	var file *fs.PathError
-	if errors.As(err, &file) {
+	if file, ok := errors.AsType[*fs.PathError](err); ok {
 		return nil, fmt.Errorf("databaseURL: a file that it names cannot be read: %w", file)
 	}
 	if err != nil {

@@ -43,23 +43,23 @@ func (b *bundle) clock() time.Time {
 	return b.now
 }
 
-func setup(t testing.TB) *bundle {
-	t.Helper()
+func setup(tb testing.TB) *bundle {
+	tb.Helper()
 	b := &bundle{now: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)}
-	b.store, b.pool = storetest.NewWithPool(t)
+	b.store, b.pool = storetest.NewWithPool(tb)
 	var err error
-	b.Service, err = release.New(release.Config{Store: b.store, Sealer: storetest.Keyring(t), Logger: slog.New(slog.DiscardHandler), Now: b.clock})
-	require.NoError(t, err)
-	b.clusterID = b.cluster(t, "berlin")
-	require.NoError(t, b.store.MemberJoin(t.Context(), b.clusterID, "uid-1", "0.1.0", b.clock()))
-	b.digest = storetest.Chart(t, b.store, "nginx", "1.2.3")
+	b.Service, err = release.New(release.Config{Store: b.store, Sealer: storetest.Keyring(tb), Logger: slog.New(slog.DiscardHandler), Now: b.clock})
+	require.NoError(tb, err)
+	b.clusterID = b.cluster(tb, "berlin")
+	require.NoError(tb, b.store.MemberJoin(tb.Context(), b.clusterID, "uid-1", "0.1.0", b.clock()))
+	b.digest = storetest.Chart(tb, b.store, "nginx", "1.2.3")
 	return b
 }
 
-func (b *bundle) cluster(t testing.TB, name string) uuid.UUID {
-	t.Helper()
+func (b *bundle) cluster(tb testing.TB, name string) uuid.UUID {
+	tb.Helper()
 	c := &cluster.Cluster{ID: id.New(), Name: name, CreatedAt: b.clock()}
-	require.NoError(t, b.store.ClusterInsert(t.Context(), c))
+	require.NoError(tb, b.store.ClusterInsert(tb.Context(), c))
 	return c.ID
 }
 
@@ -70,10 +70,10 @@ func (b *bundle) request(values string) release.Request {
 	}}
 }
 
-func (b *bundle) apply(t testing.TB, req release.Request) *release.Release {
-	t.Helper()
-	r, _, err := b.Apply(t.Context(), "tester", b.clusterID, req)
-	require.NoError(t, err)
+func (b *bundle) apply(tb testing.TB, req release.Request) *release.Release {
+	tb.Helper()
+	r, _, err := b.Apply(tb.Context(), "tester", b.clusterID, req)
+	require.NoError(tb, err)
 	return r
 }
 
@@ -323,8 +323,10 @@ func TestObserve(t *testing.T) {
 		return got.Status
 	}
 	at := time.Date(2026, 11, 23, 12, 0, 0, 0, time.FixedZone("x", 3600))
-	ready := release.Status{ObservedGeneration: 2, Phase: agentv1.PhaseReady, Message: "all is well", Ready: 3, Total: 3, Owned: true,
-		Outputs: map[string]string{"ip": "10.0.0.1"}, Drift: []release.Drift{{Object: "ConfigMap/shop/web", Field: ".data.x"}}, ChangedAt: &at}
+	ready := release.Status{
+		ObservedGeneration: 2, Phase: agentv1.PhaseReady, Message: "all is well", Ready: 3, Total: 3, Owned: true,
+		Outputs: map[string]string{"ip": "10.0.0.1"}, Drift: []release.Drift{{Object: "ConfigMap/shop/web", Field: ".data.x"}}, ChangedAt: &at,
+	}
 	observe(ready)
 	utc := at.UTC()
 	ready.ChangedAt = &utc

@@ -202,6 +202,9 @@ type eventData struct {
 
 // Get finds a release by its name, without its secret values.
 func (s *Service) Get(ctx context.Context, clusterID uuid.UUID, name string) (*Release, error) {
+	if !validName(name) {
+		return nil, &NotFoundError{Name: invalid.Clip(name)}
+	}
 	r, err := s.store.ReleaseByName(ctx, clusterID, name)
 	if errors.Is(err, ErrNotFound) {
 		return nil, &NotFoundError{Name: name}
@@ -241,6 +244,9 @@ func (s *Service) List(ctx context.Context, f Filter, p page.Page) (releases []*
 // cluster that has never joined, it goes at once, and what is in the cluster
 // stays there.
 func (s *Service) Delete(ctx context.Context, actor string, clusterID uuid.UUID, name string, forget bool) (r *Release, err error) {
+	if !validName(name) {
+		return nil, &NotFoundError{Name: invalid.Clip(name)}
+	}
 	err = s.store.InTx(ctx, func(ctx context.Context) error {
 		joined, err := s.store.ReleaseCluster(ctx, clusterID)
 		if err != nil {

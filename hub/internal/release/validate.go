@@ -152,9 +152,11 @@ func (o Output) validate(field string, twice bool) []error {
 	return errs
 }
 
+func validName(name string) bool { return len(name) <= maxName && labelPattern.MatchString(name) }
+
 func validatePlace(name, namespace string) []error {
 	var errs []error
-	if len(name) > maxName || !labelPattern.MatchString(name) {
+	if !validName(name) {
 		errs = append(errs, invalid.New("name", "%q is not a release name; use at most %d lower-case letters, digits and dashes, with a letter or digit at both ends", invalid.Clip(name), maxName))
 	}
 	if len(namespace) > 63 || !labelPattern.MatchString(namespace) {

@@ -119,8 +119,10 @@ func TestAnnouncements(t *testing.T) {
 func TestCharts(t *testing.T) {
 	t.Parallel()
 	s := storetest.New(t)
-	a := chart.Chart{Meta: chart.Meta{Name: "nginx", Version: "1.0.0", AppVersion: "1.27", Description: "serves", Digest: storetest.Digest(),
-		Size: 3, CreatedAt: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)}, Content: []byte("tgz")}
+	a := chart.Chart{Meta: chart.Meta{
+		Name: "nginx", Version: "1.0.0", AppVersion: "1.27", Description: "serves", Digest: storetest.Digest(),
+		Size: 3, CreatedAt: time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC),
+	}, Content: []byte("tgz")}
 	created, err := s.PutChart(t.Context(), a)
 	require.NoError(t, err)
 	require.True(t, created)

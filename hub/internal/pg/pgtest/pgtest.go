@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,81 +34,87 @@ const template = "budcluster_template"
 // would take most of their time.
 var server = sync.OnceValues(start) //nolint:gochecknoglobals // one server per test process
 
-// alive is the sweeper's input. A pipe that nobody holds is closed by the
-// garbage collector, and then the sweeper removed a server that was in use.
-var alive io.Closer //nolint:gochecknoglobals // open until the process ends
-
 var databases atomic.Int64 //nolint:gochecknoglobals // numbers the databases of that server
 
 // Empty returns the URL of a new database without a schema.
-func Empty(t testing.TB) string {
-	t.Helper()
-	return database(t, "template0")
+func Empty(tb testing.TB) string {
+	tb.Helper()
+	return database(tb, "template0")
 }
 
 // Migrated returns the URL of a new database with the current schema.
-func Migrated(t testing.TB) string {
-	t.Helper()
-	return database(t, template)
+func Migrated(tb testing.TB) string {
+	tb.Helper()
+	return database(tb, template)
 }
 
 // Pool opens url for the time of the test.
-func Pool(t testing.TB, url string) *pgxpool.Pool {
-	t.Helper()
-	pool, err := pg.Open(t.Context(), url)
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
+func Pool(tb testing.TB, url string) *pgxpool.Pool {
+	tb.Helper()
+	pool, err := pg.Open(tb.Context(), url)
+	require.NoError(tb, err)
+	tb.Cleanup(pool.Close)
 	return pool
 }
 
-func database(t testing.TB, from string) string {
-	t.Helper()
-	base, err := server()
-	require.NoError(t, err)
+func database(tb testing.TB, from string) string {
+	tb.Helper()
+	shared, err := server()
+	require.NoError(tb, err)
+	base := shared.url
 	name := fmt.Sprintf("test_%d", databases.Add(1))
-	admin(t, base, fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s", name, from))
-	admin(t, base, fmt.Sprintf("ALTER DATABASE %s SET timezone = '%s'", name, Zone))
-	t.Cleanup(func() { admin(t, base, "DROP DATABASE "+name+" WITH (FORCE)") })
+	admin(tb, base, fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s", name, from))
+	admin(tb, base, fmt.Sprintf("ALTER DATABASE %s SET timezone = '%s'", name, Zone))
+	tb.Cleanup(func() { admin(tb, base, "DROP DATABASE "+name+" WITH (FORCE)") })
 	return strings.Replace(base, "/budcluster?", "/"+name+"?", 1)
 }
 
-func admin(t testing.TB, base, sql string) {
-	t.Helper()
-	ctx := context.Background() // also used by cleanups, when the test's own has ended
+func admin(tb testing.TB, base, sql string) {
+	tb.Helper()
+	ctx := context.WithoutCancel(tb.Context()) // also used by cleanups, when the test's own has ended
 	conn, err := pgx.Connect(ctx, base)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, conn.Close(ctx)) }()
+	require.NoError(tb, err)
+	defer func() { require.NoError(tb, conn.Close(ctx)) }()
 	_, err = conn.Exec(ctx, sql)
-	require.NoError(t, err, sql)
+	require.NoError(tb, err, sql)
+}
+
+// running is the server of this process.
+type running struct {
+	url string
+	// alive is the sweeper's input. A pipe that nobody holds is closed by the
+	// garbage collector, and then the sweeper removed a server that was in use.
+	alive io.Closer
 }
 
 // start runs until the process ends: Postgres is killed with it, and then its
 // folder is removed by the sweeper.
-func start() (string, error) {
+func start() (*running, error) {
 	dir, err := os.MkdirTemp("", "budpg")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the server runs as another user
-		return "", err
+	if err := os.Chmod(dir, 0o755); err != nil { // the server runs as another user
+		return nil, err
 	}
-	if err := sweep(dir); err != nil {
-		return "", err
+	alive, err := sweep(dir)
+	if err != nil {
+		return nil, err
 	}
 	dev, err := pg.NewDev(filepath.Join(dir, "pg"), slog.New(slog.DiscardHandler),
 		"fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB", "max_wal_size=256MB", "autovacuum=off")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	ctx := context.Background()
+	ctx := context.Background() //nolint:forbidigo // the server outlives the test that happens to be first
 	failed := make(chan error, 1)
 	go func() { failed <- dev.Run(ctx) }()
 	select {
 	case err := <-failed:
-		return "", err
+		return nil, err
 	case <-dev.Ready():
 	}
-	return dev.URL(), makeTemplate(ctx, dev.URL())
+	return &running{url: dev.URL(), alive: alive}, makeTemplate(ctx, dev.URL())
 }
 
 func makeTemplate(ctx context.Context, base string) error {
@@ -133,23 +138,14 @@ func makeTemplate(ctx context.Context, base string) error {
 
 // sweep starts a process that waits until this one is gone, which it sees by
 // the end of its input, and then removes dir.
-func sweep(dir string) error {
+func sweep(dir string) (alive io.Closer, err error) {
 	const script = `cat >/dev/null; i=0; while [ -e "$0/pg/data/postmaster.pid" ] && [ $i -lt 100 ]; do sleep 0.1; i=$((i+1)); done; rm -rf "$0"`
-	cmd := exec.Command("/bin/sh", "-c", script, dir) //nolint:gosec,noctx // outlives us on purpose
+	cmd := exec.Command("/bin/sh", "-c", script, dir) //nolint:noctx // outlives us on purpose
 	in, err := cmd.StdinPipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	alive = in
-	return cmd.Start()
-}
-
-// HostOf is the folder of the socket in a URL of this package.
-func HostOf(t testing.TB, raw string) string {
-	t.Helper()
-	u, err := url.Parse(raw)
-	require.NoError(t, err)
-	return u.Query().Get("host")
+	return in, cmd.Start()
 }
 
 // Soon is a deadline for what should take no time, on a loaded machine.

@@ -19,40 +19,40 @@ import (
 )
 
 // New makes a Store on a new database.
-func New(t testing.TB) *store.Store {
-	t.Helper()
-	s, _ := NewWithPool(t)
+func New(tb testing.TB) *store.Store {
+	tb.Helper()
+	s, _ := NewWithPool(tb)
 	return s
 }
 
 // NewWithPool makes a Store and shows its pool, for tests that look behind it
 // or need a listener.
-func NewWithPool(t testing.TB) (*store.Store, *pgxpool.Pool) {
-	t.Helper()
-	pool := pgtest.Pool(t, pgtest.Migrated(t))
+func NewWithPool(tb testing.TB) (*store.Store, *pgxpool.Pool) {
+	tb.Helper()
+	pool := pgtest.Pool(tb, pgtest.Migrated(tb))
 	return store.New(pool), pool
 }
 
 // Keyring makes a key ring of the test's own.
-func Keyring(t testing.TB) *secret.Keyring {
-	t.Helper()
-	keys, err := secret.OpenKeyring(t.TempDir())
-	require.NoError(t, err)
+func Keyring(tb testing.TB) *secret.Keyring {
+	tb.Helper()
+	keys, err := secret.OpenKeyring(tb.TempDir())
+	require.NoError(tb, err)
 	return keys
 }
 
 // Chart stores what passes for a chart and returns its digest. Only its name,
 // version and digest are of use.
-func Chart(t testing.TB, s *store.Store, name, version string) string {
-	t.Helper()
+func Chart(tb testing.TB, s *store.Store, name, version string) string {
+	tb.Helper()
 	content := []byte(name + "-" + version)
 	sum := sha256.Sum256(content)
 	digest := "sha256:" + hex.EncodeToString(sum[:])
-	_, err := s.PutChart(t.Context(), chart.Chart{
+	_, err := s.PutChart(tb.Context(), chart.Chart{
 		Meta:    chart.Meta{Name: name, Version: version, Digest: digest, Size: int64(len(content)), CreatedAt: time.Now()},
 		Content: content,
 	})
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return digest
 }
 
