@@ -29,6 +29,10 @@ func Golden(t testing.TB, name string, got []byte) {
 	require.Equal(t, string(want), string(got), "differs from %s; if that is right, run the test with -update", path)
 }
 
+// Updating reports whether golden files are being rewritten, for tests that
+// keep a file in a form of their own.
+func Updating() bool { return *update }
+
 // NormaliseUUIDs replaces UUIDs with <uuid>.
 func NormaliseUUIDs(text []byte) []byte {
 	return regexp.MustCompile(`[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}`).
