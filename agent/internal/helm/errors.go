@@ -60,8 +60,10 @@ var noise = []string{ //nolint:gochecknoglobals // a constant list
 	`error validating "": `,
 	"error validating data: ",
 	"error when creating \"\": ",
-	"failed post-install: ",
 	"cannot load values.yaml: ",
+	"; ensure CRDs are installed first",
+	`resource mapping not found for `,
+	` from ""`,
 }
 
 var ( //nolint:gochecknoglobals // compiled once
@@ -69,6 +71,7 @@ var ( //nolint:gochecknoglobals // compiled once
 	executionAt  = regexp.MustCompile(`execution error at \(([^):]+:\d+):?\d*\): `)
 	templateAt   = regexp.MustCompile(`template: [^:\s]+:\d+:\d+:\s+executing "[^"]+" at (<[^>]*>): (error calling \w+: )?`)
 	templateLast = regexp.MustCompile(`template: ([^:\s]+:\d+):\d+:\s+executing "[^"]+" at (<[^>]*>): `)
+	hookFailed   = regexp.MustCompile(`failed ((?:pre|post)-install): |((?:pre|post)-upgrade) hooks failed: `)
 	releaseWrap  = regexp.MustCompile(`(Release|Upgrade|Rollback) "[^"]*" failed: `)
 	schemaHead   = regexp.MustCompile(`values don't meet the specifications of the schema\(s\) in the following chart\(s\):\s*`)
 	schemaAt     = regexp.MustCompile(`at '([^']*)': `)
@@ -86,6 +89,7 @@ func Sentence(err error) string {
 	s = executionAt.ReplaceAllString(s, "$1: ")
 	s = innermostTemplate(s)
 	s = releaseWrap.ReplaceAllString(s, "")
+	s = hookFailed.ReplaceAllString(s, "$1$2 hook: ")
 	s = schemaHead.ReplaceAllString(s, "values do not fit the chart's schema: ")
 	s = schemaAt.ReplaceAllString(s, "at $1: ")
 	for range 3 {

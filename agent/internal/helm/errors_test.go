@@ -20,6 +20,8 @@ func TestSentence(t *testing.T) {
 		"1 error occurred:\n\t* services \"x\" is forbidden: no\n\n":                                                                                                                                     `services "x" is forbidden: no`,
 		`failed to create resource: admission webhook "w" denied the request: no`:                                                                                                                        `admission webhook "w" denied the request: no`,
 		`unable to build kubernetes objects from release manifest: error validating "": error validating data: unknown field "spec.x"`:                                                                   `unknown field "spec.x"`,
+		`failed pre-install: job slow-hook: not done after 20s`:                                                                                                                                          "pre-install hook: job slow-hook: not done after 20s",
+		`pre-upgrade hooks failed: job x: failed`:                                                                                                                                                        "pre-upgrade hook: job x: failed",
 	}
 	for in, want := range cases {
 		require.Equal(t, want, helm.Sentence(errors.New(in)))

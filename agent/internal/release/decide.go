@@ -423,7 +423,7 @@ func (v *view) attempt(code string) (Action, Reason) {
 		failure.Message += fmt.Sprintf("; gave up after %s, change the release to try again", attempts(m.Attempts))
 		return v.rest(), failure
 	case v.Now.Before(m.RetryAt):
-		if m.Attempts == 0 {
+		if failure.Code == ReasonChartMissing { // not our failure, and no attempt was made
 			failure.Phase = agentv1.PhasePending
 		}
 		next := v.rest()

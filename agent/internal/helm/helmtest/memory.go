@@ -15,6 +15,7 @@ import (
 	kubefake "helm.sh/helm/v3/pkg/kube/fake"
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage/driver"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/budecosystem/budcluster/agent/internal/helm"
 )
@@ -106,3 +107,19 @@ func Plant(t testing.TB, b helm.Backend, ref helm.Ref, revision int, status helm
 		t.Fatalf("plant record: %v", err)
 	}
 }
+
+// PlantSecret is Plant on a real API server.
+func PlantSecret(t testing.TB, typed kubernetes.Interface, ref helm.Ref, revision int, status helm.Status, labels map[string]string) {
+	t.Helper()
+	Plant(t, secrets{typed}, ref, revision, status, labels)
+}
+
+type secrets struct{ typed kubernetes.Interface }
+
+// Storage implements helm.Backend.
+func (s secrets) Storage(namespace string) (driver.Driver, error) {
+	return driver.NewSecrets(s.typed.CoreV1().Secrets(namespace)), nil
+}
+
+// Cluster implements helm.Backend; nothing can be done with it.
+func (secrets) Cluster(context.Context, string, *action.Configuration) error { return nil }

@@ -1,0 +1,280 @@
+package release
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/dynamic/dynamicinformer"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+
+	"github.com/budecosystem/budcluster/agent/api/v1alpha1"
+	"github.com/budecosystem/budcluster/agent/internal/helm"
+	"github.com/budecosystem/budcluster/internal/id"
+	"github.com/budecosystem/budcluster/internal/logkey"
+)
+
+const (
+	// DefaultInterval is how often a quiet release is looked at.
+	DefaultInterval = time.Minute
+	defaultAttempts = 5
+	// retryBase and retryCap bound the time between attempts.
+	retryBase = 5 * time.Second
+	retryCap  = 5 * time.Minute
+	// maxSteps of one release before others have a turn.
+	maxSteps = 16
+)
+
+// Config of a Manager.
+type Config struct {
+	// REST reaches the API server.
+	REST *rest.Config
+	// Namespace is the agent's own.
+	Namespace string
+	// Pod is this agent's name; locks of an earlier process of the same pod
+	// are taken over at once.
+	Pod string
+	// Charts fetches charts from the hub.
+	Charts ChartFetcher
+	Logger *slog.Logger
+	// Mirrors maps image registries to the site's own.
+	Mirrors map[string]string
+	// Workers is how many Helm operations render and apply at once.
+	Workers int
+	// Interval between looks at a quiet release, for drift and readiness.
+	Interval time.Duration
+	// Now is the clock.
+	Now func() time.Time
+	// Backend replaces Helm's backend in tests.
+	Backend helm.Backend
+}
+
+// Manager keeps the releases of this cluster as the hub wants them.
+type Manager struct {
+	namespace string
+	log       *slog.Logger
+	mirrors   map[string]string
+	interval  time.Duration
+	now       func() time.Time
+
+	typed    kubernetes.Interface
+	dynamic  dynamic.Interface
+	helm     *helm.Client
+	kinds    *helm.Kinds
+	checker  *helm.Checker
+	store    *store
+	charts   *charts
+	locks    *locks
+	surveyor *surveyor
+	reporter *reporter
+	board    *board
+	queue    workqueue.TypedRateLimitingInterface[string]
+
+	mu     sync.Mutex // guards tracks, notes
+	tracks map[string]*track
+	notes  map[string]note
+}
+
+// note is what the hub said about a release beside its spec.
+type note struct{ orphaned, refused string }
+
+// New checks the configuration and makes a Manager. Nothing runs before Run.
+func New(cfg Config) (*Manager, error) {
+	if cfg.REST == nil || cfg.Namespace == "" || cfg.Charts == nil || cfg.Logger == nil {
+		return nil, errors.New("release manager: REST, Namespace, Charts and Logger are required")
+	}
+	typed, err := kubernetes.NewForConfig(cfg.REST)
+	if err != nil {
+		return nil, fmt.Errorf("make client: %w", err)
+	}
+	dyn, err := dynamic.NewForConfig(cfg.REST)
+	if err != nil {
+		return nil, fmt.Errorf("make dynamic client: %w", err)
+	}
+	disco, err := discovery.NewDiscoveryClientForConfig(cfg.REST)
+	if err != nil {
+		return nil, fmt.Errorf("make discovery client: %w", err)
+	}
+	mirrors, err := helm.NewMirrors(cfg.Mirrors)
+	if err != nil {
+		return nil, err
+	}
+	h, err := helm.New(helm.Config{REST: cfg.REST, Backend: cfg.Backend, Logger: cfg.Logger, Mirrors: mirrors, Workers: cfg.Workers})
+	if err != nil {
+		return nil, err
+	}
+	m := &Manager{
+		namespace: cfg.Namespace, log: cfg.Logger, mirrors: cfg.Mirrors,
+		interval: cmp.Or(cfg.Interval, DefaultInterval), now: cfg.Now,
+		typed: typed, dynamic: dyn, helm: h, kinds: helm.NewKinds(disco), checker: helm.NewChecker(typed),
+		store:    newStore(typed, dyn, cfg.Namespace),
+		charts:   &charts{typed: typed, namespace: cfg.Namespace, fetcher: cfg.Charts, log: cfg.Logger},
+		surveyor: &surveyor{dynamic: dyn, log: cfg.Logger},
+		board:    newBoard(),
+		queue: workqueue.NewTypedRateLimitingQueue(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[string](time.Second, retryCap)),
+		tracks: map[string]*track{}, notes: map[string]note{},
+	}
+	if m.now == nil {
+		m.now = time.Now
+	}
+	m.reporter = &reporter{typed: typed, dynamic: dyn, kinds: m.kinds}
+	m.locks = &locks{
+		typed: typed, namespace: cfg.Namespace, identity: cmp.Or(cfg.Pod, "agent") + "_" + id.New().String(), now: m.now, seen: newSightings(),
+	}
+	return m, nil
+}
+
+// Run works until ctx ends. An operation in progress then ends as failed, in
+// Helm's records too, and is taken up again by the next Run.
+func (m *Manager) Run(ctx context.Context) error {
+	if err := m.load(ctx); err != nil {
+		return err
+	}
+	informer := m.informer()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { informer.RunWithContext(ctx) })
+	wg.Go(func() { m.collect(ctx) })
+	stop := context.AfterFunc(ctx, m.queue.ShutDown)
+	defer stop()
+	// A goroutine per release in hand: the queue never hands out the same
+	// release twice, and what may run at once is limited where it costs
+	// memory, in helm.Client. So a hook that takes an hour blocks nobody.
+	for {
+		name, shutdown := m.queue.Get()
+		if shutdown {
+			return nil
+		}
+		wg.Go(func() {
+			defer m.queue.Done(name)
+			m.process(ctx, name)
+		})
+	}
+}
+
+// load shows the statuses of the last run at once.
+func (m *Manager) load(ctx context.Context) error {
+	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
+		all, err := m.store.list(ctx)
+		if err == nil {
+			for _, cr := range all {
+				m.board.set(toProto(cr))
+			}
+			return nil
+		}
+		m.log.WarnContext(ctx, "releases cannot be read", slog.Any(logkey.Error, err), slog.Duration(logkey.RetryAfter, wait))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+// informer wakes a release when its custom resource changes. Status is ours,
+// so only changes of the spec, and births and deaths, count.
+func (m *Manager) informer() cache.SharedIndexInformer {
+	factory := dynamicinformer.NewFilteredDynamicSharedInformerFactory(m.dynamic, 0, m.namespace, nil)
+	informer := factory.ForResource(v1alpha1.GroupVersionResource()).Informer()
+	_ = informer.SetTransform(func(obj any) (any, error) { return stripped(obj), nil })
+	_, _ = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: func(obj any) { m.queue.Add(nameOf(obj)) },
+		UpdateFunc: func(before, after any) {
+			if generationOf(before) != generationOf(after) {
+				m.queue.Add(nameOf(after))
+			}
+		},
+		DeleteFunc: func(obj any) { m.queue.Add(nameOf(obj)) },
+	})
+	return informer
+}
+
+// collect drops cached charts that nothing uses, now and every hour.
+func (m *Manager) collect(ctx context.Context) {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		if err := m.collectCharts(ctx); err != nil && ctx.Err() == nil {
+			m.log.WarnContext(ctx, "cached charts are not collected", slog.Any(logkey.Error, err))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (m *Manager) collectCharts(ctx context.Context) error {
+	all, err := m.store.list(ctx)
+	if err != nil {
+		return err
+	}
+	used := map[string]bool{}
+	for _, cr := range all {
+		used[cr.Spec.Chart.Digest] = !cr.Spec.Removed || used[cr.Spec.Chart.Digest]
+	}
+	return m.charts.collect(ctx, used)
+}
+
+// process looks after one release once and says when to look again.
+func (m *Manager) process(ctx context.Context, name string) {
+	defer func() {
+		if p := recover(); p != nil {
+			m.log.ErrorContext(ctx, "release machine panicked", slog.String(logkey.Release, name),
+				slog.Any(logkey.Error, p), slog.String(logkey.Stack, string(debug.Stack())))
+			m.queue.AddRateLimited(name)
+		}
+	}()
+	next, err := m.reconcile(ctx, name)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		m.log.WarnContext(ctx, "release is tried again", slog.String(logkey.Release, name), slog.Any(logkey.Error, err))
+		m.queue.AddRateLimited(name)
+	case next > 0:
+		m.queue.Forget(name)
+		m.queue.AddAfter(name, next)
+	default:
+		m.queue.Forget(name)
+	}
+}
+
+func (m *Manager) track(name string) *track {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	tr, ok := m.tracks[name]
+	if !ok {
+		tr = &track{clean: clean{}}
+		m.tracks[name] = tr
+	}
+	return tr
+}
+
+// dropped: the custom resource is gone.
+func (m *Manager) dropped(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.tracks, name)
+	delete(m.notes, name)
+}
+
+// backoff is how long to wait after the nth failed attempt: 5 s, 10 s, 20 s …
+// 5 min, give or take a fifth so that many releases do not try at once.
+func backoff(n int) time.Duration {
+	d := retryBase << min(max(n-1, 0), 10)
+	d = min(d, retryCap)
+	return d + time.Duration((rand.Float64()-0.5)*0.4*float64(d)) //nolint:gosec // jitter
+}

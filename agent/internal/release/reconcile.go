@@ -1,0 +1,176 @@
+package release
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/budecosystem/budcluster/agent/api/v1alpha1"
+	"github.com/budecosystem/budcluster/internal/logkey"
+	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
+)
+
+// reconcile observes, decides and acts until there is nothing to do now. It
+// returns how long to wait. Before it changes anything it takes the release's
+// lock, and observes again under it.
+func (m *Manager) reconcile(ctx context.Context, name string) (time.Duration, error) {
+	cr, err := m.store.get(ctx, name)
+	if errors.Is(err, errNotFound) {
+		m.dropped(name)
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	want, values, err := m.desired(ctx, cr)
+	w := &work{Manager: m, cr: cr, want: want, values: values, track: m.track(name)}
+	if reason, told := unusable(err); told {
+		return m.interval, w.tell(ctx, &observation{id: want.ID, Observed: Observed{Memory: memoryOf(cr.Status)}}, reason)
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer w.unlock()
+	for range maxSteps {
+		next, done, err := w.step(ctx)
+		if done || err != nil {
+			return next, err
+		}
+	}
+	return busyPoll, nil
+}
+
+// unusable: what is stored cannot be worked on, and only the hub can help.
+func unusable(err error) (Reason, bool) {
+	switch {
+	case errors.Is(err, errValuesMissing):
+		return Reason{agentv1.PhasePending, ReasonValuesMissing, "the values are not in the cluster; the hub sends them again when it is connected"}, true
+	case errors.Is(err, errValues):
+		return Reason{agentv1.PhaseFailed, ReasonInvalid, err.Error()}, true
+	default:
+		return Reason{}, false
+	}
+}
+
+// work is one release in hand.
+type work struct {
+	*Manager
+	cr     *v1alpha1.Release
+	want   Desired
+	values map[string]any
+	track  *track
+	// held ends when the lock is lost; nil without the lock.
+	held    context.Context //nolint:containedctx // the lock's, between two steps
+	release func()
+	// corrected counts the objects that were corrected and not told yet;
+	// insisted is set once: drift that comes back at once is only reported.
+	corrected int
+	insisted  bool
+}
+
+func (w *work) unlock() {
+	if w.release != nil {
+		w.release()
+	}
+}
+
+// step observes and decides once, and acts if there is something to do.
+func (w *work) step(ctx context.Context) (next time.Duration, done bool, err error) {
+	if w.held != nil {
+		ctx = w.held
+	}
+	o, err := w.observe(ctx, w.cr, w.want, w.track)
+	if err != nil {
+		return 0, false, err
+	}
+	action, reason := Decide(o.Observed, w.want)
+	if action.Acts() && w.held == nil {
+		w.held, w.release, err = w.locks.acquire(ctx, w.cr.Name)
+		switch {
+		case err == nil:
+			return 0, false, nil // observe again under the lock
+		case !errors.Is(err, errLocked):
+			return 0, false, err
+		}
+		o.Busy = true
+		action, reason = Decide(o.Observed, w.want)
+	}
+	if action.Kind == ActionCorrect && w.insisted {
+		action = Action{Kind: ActionWait}
+		reason.Message += "; it comes back as soon as it is corrected"
+	}
+	if action.Acts() {
+		return 0, false, w.do(ctx, action, reason, o)
+	}
+	if reason.Phase == agentv1.PhaseReady || reason.Phase == agentv1.PhaseDrifted || reason.Phase == agentv1.PhaseRemoved {
+		w.track.details = nil // quiet: nothing is kept of it
+	}
+	if o.problem != "" && reason.Message == "" {
+		reason.Message = o.problem
+	}
+	if err := w.tell(ctx, o, reason); err != nil {
+		return 0, false, err
+	}
+	return w.pause(action, o.Now), true, nil
+}
+
+// pause turns the time of an action into a wait.
+func (m *Manager) pause(a Action, now time.Time) time.Duration {
+	if a.At.IsZero() {
+		return m.interval
+	}
+	return min(max(a.At.Sub(now), 100*time.Millisecond), m.interval)
+}
+
+// tell writes the status, if it says something new, and shows it to the hub.
+func (w *work) tell(ctx context.Context, o *observation, r Reason) error {
+	next := compose(w.cr.Status, w.cr.Spec.Generation, o, r)
+	next.Corrections += int64(w.corrected)
+	w.annotate(w.cr.Name, &next)
+	if err := w.publish(ctx, w.cr, next); err != nil {
+		return err
+	}
+	w.corrected = 0
+	return nil
+}
+
+// annotate adds what the hub said about the release.
+func (m *Manager) annotate(name string, s *v1alpha1.ReleaseStatus) {
+	m.mu.Lock()
+	n, known := m.notes[name]
+	m.mu.Unlock()
+	if known {
+		setCondition(s, v1alpha1.ConditionOrphaned, "NotListed", n.orphaned, m.now())
+		setCondition(s, v1alpha1.ConditionRefused, "StaleGeneration", n.refused, m.now())
+	}
+}
+
+func (m *Manager) publish(ctx context.Context, cr *v1alpha1.Release, next v1alpha1.ReleaseStatus) error {
+	before := cr.Status
+	if !changed(before, next) {
+		m.board.set(toProto(cr))
+		return nil
+	}
+	next.ChangedAt = timeOf(m.now())
+	if err := m.store.writeStatus(ctx, cr, next); err != nil {
+		return err
+	}
+	m.board.set(toProto(cr))
+	if before.Phase != next.Phase || before.Reason != next.Reason {
+		m.log.InfoContext(ctx, "release changed", slog.String(logkey.Release, cr.Name), slog.String(logkey.Phase, string(next.Phase)),
+			slog.String(logkey.Reason, next.Reason), slog.String(logkey.Message, next.Message))
+		m.event(ctx, cr, next)
+	}
+	return nil
+}
+
+// announce shows what is about to be done, before it is done: the attempt is
+// counted even if this process does not survive it.
+func (w *work) announce(ctx context.Context, o *observation, r Reason) error {
+	if r.Message == "" && o.Memory.Attempts > 1 {
+		r.Message = fmt.Sprintf("attempt %d of %d; the last one failed: %s", o.Memory.Attempts, w.want.MaxAttempts, o.Memory.Failure.Message)
+	}
+	return w.tell(ctx, o, r)
+}
