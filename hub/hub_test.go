@@ -55,9 +55,9 @@ func live(c *hubtest.Connection) <-chan *agentv1.GoAway {
 	return out
 }
 
-func within(t *testing.T, d time.Duration) context.Context {
+func soon(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), d)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -80,7 +80,7 @@ func TestJoinConnectLeave(t *testing.T) {
 	require.Equal(t, int64(1), a.Identity.GetGeneration())
 	c := a.MustConnect()
 	end := live(c)
-	cl, err := h.Client.WaitCluster(within(t, 5*time.Second), "alpha", is(hubapi.ClusterConnected))
+	cl, err := h.Client.WaitCluster(soon(t), "alpha", is(hubapi.ClusterConnected))
 	require.NoError(t, err)
 	require.Equal(t, "0.0.0-test", cl.AgentVersion)
 	require.Equal(t, "agent-0", cl.Session.Instance)
@@ -88,7 +88,7 @@ func TestJoinConnectLeave(t *testing.T) {
 
 	c.Close()
 	<-end
-	cl, err = h.Client.WaitCluster(within(t, 5*time.Second), "alpha", is(hubapi.ClusterUnknown))
+	cl, err = h.Client.WaitCluster(soon(t), "alpha", is(hubapi.ClusterUnknown))
 	require.NoError(t, err)
 	require.NotNil(t, cl.LastSeen)
 	_, err = h.Client.Agent(t.Context(), "alpha")
@@ -201,8 +201,76 @@ func TestRevokedClusterIsCutOffForReal(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, a.Enroll(t.Context(), again.JoinToken.Token))
 	a.MustConnect()
-	_, err = h.Client.WaitCluster(within(t, 5*time.Second), "alpha", is(hubapi.ClusterConnected))
+	_, err = h.Client.WaitCluster(soon(t), "alpha", is(hubapi.ClusterConnected))
 	require.NoError(t, err)
+}
+
+// What happens at one replica reaches the agents at the others.
+func TestReplicasActAsOne(t *testing.T) {
+	t.Parallel()
+	one := hubtest.New(t)
+	two := one.Replica("hub-1")
+	a := one.Joined("alpha")
+	end := live(a.MustConnect())
+
+	// The agent comes back at the other replica: the older session is fenced.
+	a.Dial = two.Agent("").Dial
+	c := a.MustConnect()
+	require.Equal(t, agentv1.GoAway_REASON_FENCED, (<-end).GetReason())
+	end = live(c)
+	cl, err := one.Client.WaitCluster(soon(t), "alpha", is(hubapi.ClusterConnected))
+	require.NoError(t, err)
+	require.Equal(t, "hub-1", cl.Session.Replica)
+
+	// Desired state that is written at one goes down through the other.
+	s, err := c.Sync(t.Context())
+	require.NoError(t, err)
+	pushed, _ := pushChart(t, one)
+	_, _, err = one.Client.ApplyRelease(t.Context(), "alpha", "app", hubapi.ReleaseRequest{Namespace: "apps", Chart: hubapi.ChartSource{Digest: pushed.Digest}}, nil)
+	require.NoError(t, err)
+	m, err := s.Stream.Recv()
+	require.NoError(t, err)
+	require.Equal(t, "app", m.GetUpsert().GetName())
+
+	start := time.Now()
+	_, err = one.Client.RevokeCluster(t.Context(), "alpha")
+	require.NoError(t, err)
+	require.Equal(t, agentv1.GoAway_REASON_REVOKED, (<-end).GetReason())
+	t.Logf("cut off by another replica after %s", time.Since(start))
+	require.Less(t, time.Since(start), 5*time.Second)
+}
+
+// From a change in the cluster to the event stream.
+func TestNodeChangeReachesTheStream(t *testing.T) {
+	t.Parallel()
+	h := hubtest.New(t)
+	c := h.Joined("alpha").MustConnect()
+	live(c)
+	inv, err := c.Inventory(t.Context())
+	require.NoError(t, err)
+	_, err = inv.Summary(&agentv1.Summary{})
+	require.NoError(t, err)
+	node := &agentv1.NodeFacts{Name: "n1", Ready: true, Schedulable: true}
+	_, err = inv.Delta(&agentv1.Delta{Sequence: 1, Nodes: []*agentv1.NodeFacts{node}})
+	require.NoError(t, err)
+	after := int64(0)
+	list, err := h.Client.Events(t.Context(), hubapi.EventQuery{Cluster: "alpha"})
+	require.NoError(t, err)
+	for _, e := range list.Items {
+		after = max(after, e.ID)
+	}
+	node.Schedulable = false
+	start := time.Now()
+	_, err = inv.Delta(&agentv1.Delta{Sequence: 2, Nodes: []*agentv1.NodeFacts{node}})
+	require.NoError(t, err)
+	for e, err := range h.Client.Follow(soon(t), hubapi.EventQuery{Cluster: "alpha", After: after}) {
+		require.NoError(t, err)
+		if e.Subject == "n1" {
+			break
+		}
+	}
+	t.Logf("from delta to stream in %s", time.Since(start))
+	require.Less(t, time.Since(start), time.Second)
 }
 
 func TestRenewal(t *testing.T) {
@@ -259,7 +327,7 @@ func TestHubRestartKeepsEverything(t *testing.T) {
 	require.Equal(t, hubapi.ClusterUnknown, cl.State)
 	c = a.MustConnect()
 	require.Greater(t, c.Welcome.GetEpoch(), epoch)
-	_, err = h.Client.WaitCluster(within(t, 5*time.Second), "alpha", is(hubapi.ClusterConnected))
+	_, err = h.Client.WaitCluster(soon(t), "alpha", is(hubapi.ClusterConnected))
 	require.NoError(t, err)
 }
 
@@ -318,7 +386,7 @@ func TestReleaseThereAndBack(t *testing.T) {
 		Progress: &agentv1.Progress{Ready: 1, Total: 1}, Outputs: map[string]string{"ip\x00": "10.0.0.1\x00"},
 		ChangedAt: &timestamppb.Timestamp{Seconds: math.MaxInt64},
 	}))
-	r, err = h.Client.WaitRelease(within(t, 5*time.Second), "alpha", "app", 1, nil)
+	r, err = h.Client.WaitRelease(soon(t), "alpha", "app", 1, nil)
 	require.NoError(t, err)
 	require.Equal(t, hubapi.PhaseReady, r.Status.Phase)
 	require.Equal(t, "all \uFFFD ready", r.Status.Message)
@@ -362,7 +430,9 @@ func TestHostileInventoryIsKeptHarmless(t *testing.T) {
 				Allocatable: &agentv1.Resources{CpuMillis: math.MaxInt64}, Requested: &agentv1.Resources{CpuMillis: math.MinInt64},
 				CreatedAt: &timestamppb.Timestamp{Seconds: math.MaxInt64},
 				Devices: []*agentv1.Device{
-					nil, {}, {Id: "x\x00", Kind: "\x00", Health: "\x00", MemoryBytes: proto.Int64(math.MinInt64), Index: proto.Int32(-7)},
+					nil,
+					{},
+					{Id: "x\x00", Kind: "\x00", Health: "\x00", MemoryBytes: proto.Int64(math.MinInt64), Index: proto.Int32(-7)},
 					{Id: "x\x00", Model: strings.Repeat("m", 1<<20), SuspectSince: &timestamppb.Timestamp{Seconds: -1 << 60}},
 				},
 			},

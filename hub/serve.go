@@ -99,7 +99,12 @@ func (h *Hub) identity(ctx context.Context, r *rules) (*enroll.ServerCertificate
 	if err != nil {
 		return nil, fmt.Errorf("tunnel.address: %w", err)
 	}
-	names := slices.Compact(slices.Concat([]string{host}, h.cfg.Tunnel.Names))
+	names := slices.Concat([]string{host}, h.cfg.Tunnel.Names)
+	if h.cfg.Dev { // agents started by hand on this machine
+		names = append(names, "localhost", "127.0.0.1")
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
 	cert := r.enroll.NewServerCertificate(names, h.opts.Replica)
 	return cert, cert.Load(ctx)
 }
@@ -120,7 +125,7 @@ func (h *Hub) edges(ctx context.Context, p *parts) error {
 	if err != nil {
 		return err
 	}
-	web, err := h.api(p)
+	web, err := h.api(p) //nolint:contextcheck // each request brings its own
 	if err != nil {
 		return err
 	}

@@ -288,9 +288,8 @@ func (c *Connection) Sync(ctx context.Context, have ...*agentv1.ReleaseRef) (*Sy
 	if err != nil {
 		return nil, err
 	}
-	if err := stream.Send(&agentv1.SyncRequest{Message: &agentv1.SyncRequest_Have{Have: &agentv1.Have{Releases: have}}}); err != nil {
-		return nil, err
-	}
+	// If this fails, Recv says why.
+	_ = stream.Send(&agentv1.SyncRequest{Message: &agentv1.SyncRequest_Have{Have: &agentv1.Have{Releases: have}}})
 	first, err := stream.Recv()
 	if err != nil {
 		return nil, err

@@ -39,7 +39,8 @@ func wanted(clusterID uuid.UUID, generation int64, chart string) *release.Releas
 
 func TestSyncSendsWhatIsLacking(t *testing.T) {
 	t.Parallel()
-	hubtest.Bubble(t, func(t *testing.T) {
+	hubtest.TakeTurn(t)
+	synctest.Test(t, func(t *testing.T) {
 		g, alpha, _, a, b := two(t)
 		have, lack := wanted(a.ClusterID, 3, "x"), wanted(a.ClusterID, 1, "x")
 		g.Rules.Apply(have)
@@ -85,7 +86,8 @@ func TestSyncSendsWhatIsLacking(t *testing.T) {
 // it nothing, and looks the same whether they exist or not.
 func TestStatusOfForeignReleases(t *testing.T) {
 	t.Parallel()
-	hubtest.Bubble(t, func(t *testing.T) {
+	hubtest.TakeTurn(t)
+	synctest.Test(t, func(t *testing.T) {
 		g, alpha, _, a, b := two(t)
 		own, foreign := wanted(a.ClusterID, 1, "x"), wanted(b.ClusterID, 1, "x")
 		g.Rules.Apply(own)
@@ -111,7 +113,8 @@ func TestStatusOfForeignReleases(t *testing.T) {
 
 func TestSyncEndsSoThatTheAgentComesBack(t *testing.T) {
 	t.Parallel()
-	hubtest.Bubble(t, func(t *testing.T) {
+	hubtest.TakeTurn(t)
+	synctest.Test(t, func(t *testing.T) {
 		g, alpha, _, a, _ := two(t)
 		own := wanted(a.ClusterID, 1, "x")
 		g.Rules.Apply(own)
@@ -130,7 +133,8 @@ func TestSyncEndsSoThatTheAgentComesBack(t *testing.T) {
 
 func TestChartsGoToThoseWhoseReleasesNameThem(t *testing.T) {
 	t.Parallel()
-	hubtest.Bubble(t, func(t *testing.T) {
+	hubtest.TakeTurn(t)
+	synctest.Test(t, func(t *testing.T) {
 		g, alpha, beta, a, _ := two(t)
 		data := bytes.Repeat([]byte("chart"), 100_000)
 		sum := sha256.Sum256(data)
@@ -167,7 +171,8 @@ func TestChartsGoToThoseWhoseReleasesNameThem(t *testing.T) {
 
 func TestReport(t *testing.T) {
 	t.Parallel()
-	hubtest.Bubble(t, func(t *testing.T) {
+	hubtest.TakeTurn(t)
+	synctest.Test(t, func(t *testing.T) {
 		g, alpha, _, _, _ := two(t)
 		inv, err := alpha.Inventory(t.Context())
 		require.NoError(t, err)
@@ -214,7 +219,8 @@ func TestReportIsBounded(t *testing.T) {
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			hubtest.Bubble(t, func(t *testing.T) {
+			hubtest.TakeTurn(t)
+			synctest.Test(t, func(t *testing.T) {
 				g, alpha, beta, _, _ := two(t)
 				inv, err := alpha.Inventory(t.Context())
 				require.NoError(t, err)
@@ -235,7 +241,8 @@ func TestReportIsBounded(t *testing.T) {
 
 func TestStreamsMustBeginAsTheyShould(t *testing.T) {
 	t.Parallel()
-	hubtest.Bubble(t, func(t *testing.T) {
+	hubtest.TakeTurn(t)
+	synctest.Test(t, func(t *testing.T) {
 		g, alpha, _, _, _ := two(t)
 		sync, err := agentv1.NewReleaseServiceClient(alpha.CC).Sync(t.Context())
 		require.NoError(t, err)

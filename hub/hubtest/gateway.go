@@ -45,8 +45,8 @@ type GatewayOptions struct {
 
 // NewGateway starts the gateway, and stops it with the test. In a synctest
 // bubble call Stop before the bubble ends.
-func NewGateway(t testing.TB, o GatewayOptions) *Gateway {
-	t.Helper()
+func NewGateway(tb testing.TB, o GatewayOptions) *Gateway {
+	tb.Helper()
 	if o.Lease == 0 {
 		o.Lease = gateway.DefaultLease
 	}
@@ -54,9 +54,9 @@ func NewGateway(t testing.TB, o GatewayOptions) *Gateway {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	authority, err := pki.NewAuthority("test.local", time.Now(), 10*365*24*time.Hour)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	g := &Gateway{
-		Rules: newRules(o.Lease, authority.CertificatePEM()), Authority: authority, Metrics: prometheus.NewRegistry(), t: t,
+		Rules: newRules(o.Lease, authority.CertificatePEM()), Authority: authority, Metrics: prometheus.NewRegistry(), t: tb,
 		stopped: make(chan struct{}),
 	}
 	var api *agentapi.Server
@@ -65,7 +65,7 @@ func NewGateway(t testing.TB, o GatewayOptions) *Gateway {
 		Status: func(ctx context.Context, doing string, err error) error { return api.Status(ctx, doing, err) },
 		Lease:  o.Lease, Drain: o.Drain,
 	})
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	api, err = agentapi.New(agentapi.Config{
 		Enroller: ruleEnroller{g.Rules}, Clusters: g.Rules, Releases: g.Rules, Inventory: ruleInventory{g.Rules}, Charts: ruleCharts{g.Rules},
 		Attach: func(ctx context.Context, info cluster.SessionInfo) (agentapi.Link, error) {
@@ -73,17 +73,18 @@ func NewGateway(t testing.TB, o GatewayOptions) *Gateway {
 		},
 		WatchReleases: g.Rules.watch, Logger: o.Logger, Registerer: g.Metrics, HubVersion: "0.0.0-test",
 	})
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	opts := append(tunnel.GRPCServerOptions(), g.Options()...)
 	g.server = grpc.NewServer(append(opts, api.Options()...)...)
 	api.RegisterTunnel(g.server)
 	g.start()
-	t.Cleanup(g.Stop)
+	tb.Cleanup(g.Stop)
 	return g
 }
 
 func (g *Gateway) start() {
-	ctx, cancel := context.WithCancel(context.Background())
+	// It ends by Stop, which drains: a test's context ends before its cleanups.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(g.t.Context()))
 	g.stop = cancel
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = g.server.Serve(g.Listener()) })
@@ -122,14 +123,14 @@ func (g *Gateway) AgentOf(id uuid.UUID, lifetime time.Duration) *Agent {
 }
 
 // dial is a pipe whose other end the gateway has.
-func (g *Gateway) dial(context.Context) (net.Conn, error) {
+func (g *Gateway) dial(ctx context.Context) (net.Conn, error) {
 	ours, theirs := net.Pipe()
-	go g.accept(theirs)
+	go g.accept(context.WithoutCancel(ctx), theirs)
 	return ours, nil
 }
 
 // accept does what tunnel.Acceptor does with a socket.
-func (g *Gateway) accept(plain net.Conn) {
+func (g *Gateway) accept(ctx context.Context, plain net.Conn) {
 	cert, err := g.Authority.IssueHub([]string{"hub.test"}, "hub-0", time.Now(), 24*time.Hour)
 	if err != nil {
 		_ = plain.Close()
@@ -144,9 +145,9 @@ func (g *Gateway) accept(plain net.Conn) {
 	}
 	pool.AddCert(ca)
 	conn := tls.Server(plain, pki.ServerConfig(func() *tls.Certificate { return &cert }, func() *x509.CertPool { return pool }, time.Now))
-	if err := conn.HandshakeContext(context.Background()); err != nil {
+	if err := conn.HandshakeContext(ctx); err != nil {
 		_ = plain.Close()
 		return
 	}
-	g.Handle(context.Background(), conn)
+	g.Handle(ctx, conn)
 }

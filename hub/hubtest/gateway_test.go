@@ -52,13 +52,16 @@ func reasonOf(err error) string {
 
 func TestBeatingAgentStaysForHours(t *testing.T) {
 	t.Parallel()
-	hubtest.Bubble(t, func(t *testing.T) {
+	hubtest.TakeTurn(t)
+	synctest.Test(t, func(t *testing.T) {
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 		a := g.Agent("alpha")
 		c := a.MustConnect()
 		require.Equal(t, []any{"alpha", a.ClusterID.String(), 10 * time.Second, 25 * time.Second, int32(agentv1.Version)},
-			[]any{c.Welcome.GetClusterName(), c.Welcome.GetClusterId(), c.Welcome.GetHeartbeatInterval().AsDuration(),
-				c.Welcome.GetLivenessTimeout().AsDuration(), c.Welcome.GetProtocol()})
+			[]any{
+				c.Welcome.GetClusterName(), c.Welcome.GetClusterId(), c.Welcome.GetHeartbeatInterval().AsDuration(),
+				c.Welcome.GetLivenessTimeout().AsDuration(), c.Welcome.GetProtocol(),
+			})
 		done := live(c)
 		time.Sleep(3 * time.Hour)
 		synctest.Wait()
@@ -87,7 +90,8 @@ func TestSilenceEndsASession(t *testing.T) {
 	for name, prepare := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			hubtest.Bubble(t, func(t *testing.T) {
+			hubtest.TakeTurn(t)
+			synctest.Test(t, func(t *testing.T) {
 				g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 				a := g.Agent("alpha")
 				prepare(a)
@@ -124,7 +128,8 @@ func (f *fading) Write(b []byte) (int, error) {
 
 func TestNewerSessionFencesTheOlder(t *testing.T) {
 	t.Parallel()
-	hubtest.Bubble(t, func(t *testing.T) {
+	hubtest.TakeTurn(t)
+	synctest.Test(t, func(t *testing.T) {
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 		a := g.Agent("alpha")
 		old := a.MustConnect()
@@ -149,7 +154,8 @@ func TestNewerSessionFencesTheOlder(t *testing.T) {
 
 func TestAnotherReplicaFences(t *testing.T) {
 	t.Parallel()
-	hubtest.Bubble(t, func(t *testing.T) {
+	hubtest.TakeTurn(t)
+	synctest.Test(t, func(t *testing.T) {
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 		a := g.Agent("alpha")
 		end := live(a.MustConnect())
@@ -176,7 +182,8 @@ func TestRevokedClusterIsCutOff(t *testing.T) {
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			hubtest.Bubble(t, func(t *testing.T) {
+			hubtest.TakeTurn(t)
+			synctest.Test(t, func(t *testing.T) {
 				g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 				a, other := g.Agent("alpha"), g.Agent("beta")
 				end, otherEnd := live(a.MustConnect()), live(other.MustConnect())
@@ -214,7 +221,8 @@ func TestRevokedClusterIsCutOff(t *testing.T) {
 // leases ran out meanwhile: 5,000 agents dialing anew would be the next outage.
 func TestStoreAwayCostsNoConnection(t *testing.T) {
 	t.Parallel()
-	hubtest.Bubble(t, func(t *testing.T) {
+	hubtest.TakeTurn(t)
+	synctest.Test(t, func(t *testing.T) {
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 		a := g.Agent("alpha")
 		c := a.MustConnect()
@@ -239,7 +247,8 @@ func TestStoreAwayCostsNoConnection(t *testing.T) {
 
 func TestDrainHandsOutSlots(t *testing.T) {
 	t.Parallel()
-	hubtest.Bubble(t, func(t *testing.T) {
+	hubtest.TakeTurn(t)
+	synctest.Test(t, func(t *testing.T) {
 		const agents = 40
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 		ends := make([]<-chan ended, agents)
@@ -286,7 +295,8 @@ func TestDrainHandsOutSlots(t *testing.T) {
 
 func TestDrainIsBounded(t *testing.T) {
 	t.Parallel()
-	hubtest.Bubble(t, func(t *testing.T) {
+	hubtest.TakeTurn(t)
+	synctest.Test(t, func(t *testing.T) {
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{Drain: 7 * time.Second})
 		end := live(g.Agent("stubborn").MustConnect())
 		start := time.Now()
@@ -299,7 +309,8 @@ func TestDrainIsBounded(t *testing.T) {
 
 func TestConnectionWithoutHelloIsClosed(t *testing.T) {
 	t.Parallel()
-	hubtest.Bubble(t, func(t *testing.T) {
+	hubtest.TakeTurn(t)
+	synctest.Test(t, func(t *testing.T) {
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 		start := time.Now()
 		c, err := g.Agent("mute").Dialed(t.Context())
@@ -313,7 +324,8 @@ func TestConnectionWithoutHelloIsClosed(t *testing.T) {
 // last sixth, and no session outlives its certificate.
 func TestSessionDoesNotOutliveItsCertificate(t *testing.T) {
 	t.Parallel()
-	hubtest.Bubble(t, func(t *testing.T) {
+	hubtest.TakeTurn(t)
+	synctest.Test(t, func(t *testing.T) {
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 		a := g.AgentOf(g.Rules.AddCluster("alpha"), 4*time.Hour)
 		c := a.MustConnect()
@@ -356,7 +368,8 @@ func TestSessionDoesNotOutliveItsCertificate(t *testing.T) {
 
 func TestHubCallsTheAgent(t *testing.T) {
 	t.Parallel()
-	hubtest.Bubble(t, func(t *testing.T) {
+	hubtest.TakeTurn(t)
+	synctest.Test(t, func(t *testing.T) {
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 		a := g.Agent("alpha")
 		c := a.MustConnect()
@@ -396,15 +409,17 @@ func TestHelloIsJudged(t *testing.T) {
 		hello  *agentv1.Hello
 		reason string // empty: welcome
 	}{
-		"as it should be":          {hello: &agentv1.Hello{Protocol: 1, ClusterUid: "uid-alpha"}},
-		"of a later protocol":      {hello: &agentv1.Hello{Protocol: 99, ClusterUid: "uid-alpha"}},
-		"too old":                  {hello: &agentv1.Hello{AgentVersion: "0.0.1", ClusterUid: "uid-alpha"}, reason: "ProtocolTooOld"},
-		"from a copy of a cluster": {hello: &agentv1.Hello{Protocol: 1, ClusterUid: "another"}, reason: "ClusterUIDMismatch"},
+		"as it should be":              {hello: &agentv1.Hello{Protocol: 1, ClusterUid: "uid-alpha"}},
+		"of a later protocol":          {hello: &agentv1.Hello{Protocol: 99, ClusterUid: "uid-alpha"}},
+		"while its API server is away": {hello: &agentv1.Hello{Protocol: 1}},
+		"too old":                      {hello: &agentv1.Hello{AgentVersion: "0.0.1", ClusterUid: "uid-alpha"}, reason: "ProtocolTooOld"},
+		"from a copy of a cluster":     {hello: &agentv1.Hello{Protocol: 1, ClusterUid: "another"}, reason: "ClusterUIDMismatch"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			hubtest.Bubble(t, func(t *testing.T) {
+			hubtest.TakeTurn(t)
+			synctest.Test(t, func(t *testing.T) {
 				g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 				c, err := g.Agent("alpha").Dialed(t.Context())
 				require.NoError(t, err)
@@ -423,7 +438,8 @@ func TestHelloIsJudged(t *testing.T) {
 
 func TestOneControlStreamPerConnection(t *testing.T) {
 	t.Parallel()
-	hubtest.Bubble(t, func(t *testing.T) {
+	hubtest.TakeTurn(t)
+	synctest.Test(t, func(t *testing.T) {
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 		a := g.Agent("alpha")
 		c := a.MustConnect()
@@ -442,7 +458,8 @@ func TestOneControlStreamPerConnection(t *testing.T) {
 
 func TestDegradationIsWrittenOnChangeOnly(t *testing.T) {
 	t.Parallel()
-	hubtest.Bubble(t, func(t *testing.T) {
+	hubtest.TakeTurn(t)
+	synctest.Test(t, func(t *testing.T) {
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 		a := g.Agent("alpha")
 		c := a.MustConnect()

@@ -31,6 +31,8 @@ type Hub struct {
 	// Log is all that the hub logged so far.
 	Log *Log
 
+	replica string
+
 	stop context.CancelFunc
 	done chan error // of size one: what Run returned
 }
@@ -42,45 +44,60 @@ type Option func(*hub.Config)
 func With(change func(*hub.Config)) Option { return change }
 
 // New starts a hub, and stops it with the test.
-func New(t testing.TB, opts ...Option) *Hub {
-	t.Helper()
-	h := &Hub{t: t, DatabaseURL: pgtest.Migrated(t), Log: &Log{}}
-	api, tunnel := listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
-	h.URL, h.TunnelAddress = "http://"+api.Addr().String(), tunnel.Addr().String()
+func New(tb testing.TB, opts ...Option) *Hub {
+	tb.Helper()
+	h := &Hub{t: tb, DatabaseURL: pgtest.Migrated(tb), Log: &Log{}, replica: "hub-0"}
 	cfg := hub.Defaults()
-	cfg.StateDir = t.TempDir()
+	cfg.StateDir = tb.TempDir()
 	cfg.DatabaseURL = secret.New(h.DatabaseURL)
-	cfg.API.Listen, cfg.API.URL = api.Addr().String(), h.URL
-	cfg.Tunnel.Listen, cfg.Tunnel.Address = tunnel.Addr().String(), tunnel.Addr().String()
 	cfg.Heartbeat = hub.Heartbeat{Interval: time.Second, Timeout: 5 * time.Second}
 	cfg.Session.Lease = 6 * time.Second
 	cfg.DrainTimeout = 2 * time.Second
 	for _, o := range opts {
 		o(&cfg)
 	}
-	h.cfg = cfg.Complete()
 	var err error
-	h.AdminKey, err = hub.CreateKey(t.Context(), h.cfg, h.logger(), hub.NewKey{Name: "test", Role: "admin"})
-	require.NoError(t, err)
-	h.Client, err = hubapi.New(h.URL, h.AdminKey.Reveal(), hubapi.Options{})
-	require.NoError(t, err)
-	h.start(api, tunnel)
-	t.Cleanup(func() {
-		if h.stop != nil {
-			require.NoError(t, h.Stop())
-		}
-		if t.Failed() {
-			t.Logf("the hub's log:\n%s", h.Log)
-		}
-	})
+	h.AdminKey, err = hub.CreateKey(tb.Context(), cfg, h.logger(), hub.NewKey{Name: "test", Role: "admin"})
+	require.NoError(tb, err)
+	h.open(cfg)
 	return h
 }
 
-func listen(t testing.TB, address string) net.Listener {
-	t.Helper()
+// Replica starts another hub on the same database.
+func (h *Hub) Replica(name string) *Hub {
+	h.t.Helper()
+	other := &Hub{t: h.t, DatabaseURL: h.DatabaseURL, Log: &Log{}, replica: name, AdminKey: h.AdminKey}
+	other.open(h.cfg)
+	return other
+}
+
+// open starts the hub at addresses of its own, and stops it with the test.
+func (h *Hub) open(cfg hub.Config) {
+	h.t.Helper()
+	api, tunnel := listen(h.t, "127.0.0.1:0"), listen(h.t, "127.0.0.1:0")
+	h.URL, h.TunnelAddress = "http://"+api.Addr().String(), tunnel.Addr().String()
+	cfg.API.Listen, cfg.API.URL = api.Addr().String(), h.URL
+	cfg.Tunnel.Listen, cfg.Tunnel.Address = tunnel.Addr().String(), tunnel.Addr().String()
+	h.cfg = cfg.Complete()
+	var err error
+	h.Client, err = hubapi.New(h.URL, h.AdminKey.Reveal(), hubapi.Options{})
+	require.NoError(h.t, err)
+	h.start(api, tunnel)
+	h.t.Cleanup(func() {
+		if h.stop != nil {
+			require.NoError(h.t, h.Stop())
+		}
+		if h.t.Failed() {
+			h.t.Logf("the log of %s:\n%s", h.replica, h.Log)
+		}
+	})
+}
+
+func listen(tb testing.TB, address string) net.Listener {
+	tb.Helper()
 	var lc net.ListenConfig
-	ln, err := lc.Listen(t.Context(), "tcp", address)
-	require.NoError(t, err)
+	ln, err := lc.Listen(tb.Context(), "tcp", address)
+	require.NoError(tb, err)
 	return ln
 }
 
@@ -91,7 +108,7 @@ func (h *Hub) logger() *slog.Logger {
 func (h *Hub) start(api, tunnel net.Listener) {
 	h.t.Helper()
 	running, err := hub.New(h.cfg, hub.Options{
-		Logger: h.logger(), APIListener: api, TunnelListener: tunnel, Replica: "hub-0", SyncPoll: time.Minute,
+		Logger: h.logger(), APIListener: api, TunnelListener: tunnel, Replica: h.replica, SyncPoll: time.Minute,
 	})
 	require.NoError(h.t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(h.t.Context()))

@@ -58,7 +58,8 @@ func newRules(lease time.Duration, bundle []byte) *Rules {
 
 // AddCluster enters a cluster that has joined.
 func (r *Rules) AddCluster(name string) uuid.UUID {
-	defer r.lock()()
+	r.mu.Lock()
+	defer r.unlock()
 	now := time.Now()
 	c := &cluster.Cluster{ID: uuid.New(), Name: name, UID: "uid-" + name, CreatedAt: now, JoinedAt: &now}
 	r.clusters[c.ID] = c
@@ -67,7 +68,8 @@ func (r *Rules) AddCluster(name string) uuid.UUID {
 
 // Revoke revokes a cluster, as any replica may.
 func (r *Rules) Revoke(id uuid.UUID) {
-	defer r.lock()()
+	r.mu.Lock()
+	defer r.unlock()
 	now := time.Now()
 	r.clusters[id].RevokedAt = &now
 	r.stirLocked(id)
@@ -75,14 +77,16 @@ func (r *Rules) Revoke(id uuid.UUID) {
 
 // Delete deletes a cluster.
 func (r *Rules) Delete(id uuid.UUID) {
-	defer r.lock()()
+	r.mu.Lock()
+	defer r.unlock()
 	delete(r.clusters, id)
 	r.stirLocked(id)
 }
 
 // TakeOver gives the cluster's session to another replica.
 func (r *Rules) TakeOver(id uuid.UUID) {
-	defer r.lock()()
+	r.mu.Lock()
+	defer r.unlock()
 	r.epoch++
 	r.clusters[id].Session = &cluster.Session{Replica: "another", Epoch: r.epoch, LeaseUntil: time.Now().Add(r.lease)}
 	r.stirLocked(id)
@@ -90,7 +94,8 @@ func (r *Rules) TakeOver(id uuid.UUID) {
 
 // Expire ends the leases that are over, as another replica would.
 func (r *Rules) Expire() {
-	defer r.lock()()
+	r.mu.Lock()
+	defer r.unlock()
 	for id, c := range r.clusters {
 		if c.Session != nil && !time.Now().Before(c.Session.LeaseUntil) {
 			c.Session = nil
@@ -101,56 +106,65 @@ func (r *Rules) Expire() {
 
 // SetAway has every call fail with err until it is called with nil.
 func (r *Rules) SetAway(err error) {
-	defer r.lock()()
+	r.mu.Lock()
+	defer r.unlock()
 	r.away = err
 }
 
 // Apply wants a release, or another generation of it.
 func (r *Rules) Apply(rel *release.Release) {
-	defer r.lock()()
+	r.mu.Lock()
+	defer r.unlock()
 	r.releases[rel.ID] = rel
 	r.stirLocked(rel.ClusterID)
 }
 
 // AddChart stores a chart's bytes.
 func (r *Rules) AddChart(digest string, data []byte) {
-	defer r.lock()()
+	r.mu.Lock()
+	defer r.unlock()
 	r.charts[digest] = data
 }
 
 // State of a cluster now.
 func (r *Rules) State(id uuid.UUID) cluster.State {
-	defer r.lock()()
+	r.mu.Lock()
+	defer r.unlock()
 	return r.clusters[id].State(time.Now())
 }
 
 // Cluster is a copy of the cluster's record.
 func (r *Rules) Cluster(id uuid.UUID) cluster.Cluster {
-	defer r.lock()()
+	r.mu.Lock()
+	defer r.unlock()
 	return *r.clusters[id]
 }
 
 // Closed are the sessions that ended so far.
 func (r *Rules) Closed() []ClosedSession {
-	defer r.lock()()
+	r.mu.Lock()
+	defer r.unlock()
 	return append([]ClosedSession(nil), r.closed...)
 }
 
 // Degraded are the lists of degradations that were recorded.
 func (r *Rules) Degraded() [][]cluster.Degradation {
-	defer r.lock()()
+	r.mu.Lock()
+	defer r.unlock()
 	return append([][]cluster.Degradation(nil), r.degraded...)
 }
 
 // Statuses are the release statuses that were recorded.
 func (r *Rules) Statuses() []ReleaseStatus {
-	defer r.lock()()
+	r.mu.Lock()
+	defer r.unlock()
 	return append([]ReleaseStatus(nil), r.statuses...)
 }
 
 // Deltas are the inventory deltas that were recorded.
 func (r *Rules) Deltas() []inventory.Delta {
-	defer r.lock()()
+	r.mu.Lock()
+	defer r.unlock()
 	return append([]inventory.Delta(nil), r.deltas...)
 }
 
@@ -161,14 +175,11 @@ func (r *Rules) Changed() <-chan struct{} {
 	return r.changed
 }
 
-// lock returns what ends it; every end is a change to those who wait for one.
-func (r *Rules) lock() func() {
-	r.mu.Lock()
-	return func() {
-		close(r.changed)
-		r.changed = make(chan struct{})
-		r.mu.Unlock()
-	}
+// unlock ends what may have been a change, and says so to those who wait.
+func (r *Rules) unlock() {
+	close(r.changed)
+	r.changed = make(chan struct{})
+	r.mu.Unlock()
 }
 
 func (r *Rules) stirLocked(id uuid.UUID) {
@@ -223,7 +234,8 @@ func (r *Rules) Get(_ context.Context, ref string) (*cluster.Cluster, error) {
 
 // OpenSession is cluster.Service's.
 func (r *Rules) OpenSession(_ context.Context, id uuid.UUID, info cluster.SessionInfo) (int64, error) {
-	defer r.lock()()
+	r.mu.Lock()
+	defer r.unlock()
 	c, err := r.findLocked(id)
 	if err != nil {
 		return 0, err
@@ -240,7 +252,8 @@ func (r *Rules) OpenSession(_ context.Context, id uuid.UUID, info cluster.Sessio
 
 // RenewSessions is cluster.Service's.
 func (r *Rules) RenewSessions(_ context.Context, replica string, ids []uuid.UUID) error {
-	defer r.lock()()
+	r.mu.Lock()
+	defer r.unlock()
 	if r.away != nil {
 		return r.away
 	}
@@ -272,7 +285,8 @@ func (r *Rules) Lost(_ context.Context, held map[uuid.UUID]int64) ([]uuid.UUID, 
 
 // CloseSession is cluster.Service's.
 func (r *Rules) CloseSession(_ context.Context, id uuid.UUID, epoch int64, reason string) error {
-	defer r.lock()()
+	r.mu.Lock()
+	defer r.unlock()
 	r.closed = append(r.closed, ClosedSession{ClusterID: id, Epoch: epoch, Reason: reason})
 	if c, ok := r.clusters[id]; ok && c.Session != nil && c.Session.Epoch == epoch {
 		c.Session = nil
@@ -282,7 +296,8 @@ func (r *Rules) CloseSession(_ context.Context, id uuid.UUID, epoch int64, reaso
 
 // SetDegraded is cluster.Service's.
 func (r *Rules) SetDegraded(_ context.Context, id uuid.UUID, why []cluster.Degradation) error {
-	defer r.lock()()
+	r.mu.Lock()
+	defer r.unlock()
 	c, err := r.findLocked(id)
 	if err != nil {
 		return err
@@ -346,7 +361,8 @@ func (r *Rules) ByIDs(_ context.Context, clusterID uuid.UUID, ids []uuid.UUID) (
 
 // Observe is release.Service's.
 func (r *Rules) Observe(_ context.Context, clusterID, id uuid.UUID, s release.Status) (bool, error) {
-	defer r.lock()()
+	r.mu.Lock()
+	defer r.unlock()
 	if r.away != nil {
 		return false, r.away
 	}
@@ -398,7 +414,8 @@ func (r *Rules) Summary(_ context.Context, _ uuid.UUID, _ string, nodes map[stri
 
 // ApplyInventory is inventory.Service.Apply.
 func (r *Rules) applyInventory(_ context.Context, _ uuid.UUID, d inventory.Delta) error {
-	defer r.lock()()
+	r.mu.Lock()
+	defer r.unlock()
 	if r.away != nil {
 		return r.away
 	}

@@ -46,7 +46,7 @@ func newMigrate(p program) *cobra.Command {
 		Long: `Brings the database's schema to the one that this version of the hub needs.
 serve does the same when it starts; run this before it where the hub's own
 database role may not change the schema.`,
-		Example: "  BUDCLUSTER_DATABASE_URL=postgres://owner:secret@db:5432/bud budcluster-hub migrate",
+		Example: "  BUDCLUSTER_DATABASE_URL=postgres://owner@db:5432/bud budcluster-hub migrate",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, log, err := s.load(p, cmd, hub.Config.ValidateDatabase)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -37,7 +38,7 @@ func TestHelpIsGoldenAndHasExamples(t *testing.T) {
 		}
 		text.WriteString(" --help\n" + out + "\n")
 		for _, sub := range c.Commands() {
-			walk(append(path[:len(path):len(path)], sub.Name()), sub)
+			walk(append(slices.Clip(path), sub.Name()), sub)
 		}
 	}
 	walk(nil, newRoot(program{}))

@@ -33,7 +33,7 @@ of these wins. An unknown setting is an error.`,
   budcluster-hub serve --dev --state-dir ./state
 
   # run it
-  BUDCLUSTER_DATABASE_URL=postgres://bud:secret@db:5432/bud budcluster-hub serve --config /etc/budcluster/hub.yaml`,
+  BUDCLUSTER_DATABASE_URL=postgres://bud@db:5432/bud budcluster-hub serve --config /etc/budcluster/hub.yaml`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
@@ -78,8 +78,10 @@ func (s *settings) load(p program, cmd *cobra.Command, check func(hub.Config) er
 // foreignEnv are variables with our prefix that the agent, the command line
 // and the tests read.
 func foreignEnv() []string {
-	return []string{"BUDCLUSTER_AGENT_*", "BUDCLUSTER_CLI_*", "BUDCLUSTER_TEST_*", "BUDCLUSTER_E2E_*", "BUDCLUSTER_DEMO_*",
-		"BUDCLUSTER_URL", "BUDCLUSTER_KEY", "BUDCLUSTER_API_KEY", "BUDCLUSTER_CONTEXT", "BUDCLUSTER_CONFIG"}
+	return []string{
+		"BUDCLUSTER_AGENT_*", "BUDCLUSTER_CLI_*", "BUDCLUSTER_TEST_*", "BUDCLUSTER_E2E_*", "BUDCLUSTER_DEMO_*",
+		"BUDCLUSTER_URL", "BUDCLUSTER_KEY", "BUDCLUSTER_API_KEY", "BUDCLUSTER_CONTEXT", "BUDCLUSTER_CONFIG",
+	}
 }
 
 func newLogger(l hub.Log, w io.Writer) *slog.Logger {

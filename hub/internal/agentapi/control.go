@@ -54,7 +54,8 @@ func (l *linkServer) Control(stream grpc.BidiStreamingServer[agentv1.ControlRequ
 	if err != nil {
 		return l.s.fail(ctx, "read cluster", err)
 	}
-	if c.UID != "" && hello.GetClusterUid() != c.UID {
+	// An agent whose API server is away cannot say which cluster it is in.
+	if uid := hello.GetClusterUid(); c.UID != "" && uid != "" && uid != c.UID {
 		return refuse(codes.PermissionDenied, "ClusterUIDMismatch", fmt.Sprintf(
 			"this identity belongs to cluster %s, whose kube-system namespace has another UID: it was copied from there; "+
 				"delete the agent's identity secret and join with a token of its own", c.Name))

@@ -160,7 +160,7 @@ func timeFromProto(ts *timestamppb.Timestamp) *time.Time {
 }
 
 func clampInt32(n int) int32 {
-	return int32(min(max(n, 0), math.MaxInt32)) //nolint:gosec // clamped
+	return int32(min(max(n, 0), math.MaxInt32))
 }
 
 func cut(s string, limit int) string {

@@ -34,8 +34,10 @@ func TestReleaseToProtoKeepsEverything(t *testing.T) {
 		[]any{p.GetId(), p.GetName(), p.GetNamespace(), p.GetGeneration(), p.GetDigest()})
 	s := p.GetSpec()
 	require.Equal(t, []any{"sha256:cd", "nginx", "1.2.3", `{"a":1}`, `{"b":2}`, true, 90 * time.Second, int32(3)},
-		[]any{s.GetChart().GetDigest(), s.GetChart().GetName(), s.GetChart().GetVersion(), string(s.GetValues()), string(s.GetSecretValues()),
-			s.GetCreateNamespace(), s.GetTimeout().AsDuration(), s.GetMaxAttempts()})
+		[]any{
+			s.GetChart().GetDigest(), s.GetChart().GetName(), s.GetChart().GetVersion(), string(s.GetValues()), string(s.GetSecretValues()),
+			s.GetCreateNamespace(), s.GetTimeout().AsDuration(), s.GetMaxAttempts(),
+		})
 	require.Equal(t, agentv1.Remediation_REMEDIATION_UNINSTALL, s.GetRemediation())
 	require.Equal(t, agentv1.DriftPolicy_DRIFT_POLICY_REPORT, s.GetDrift())
 	require.Equal(t, agentv1.AdoptionPolicy_ADOPTION_POLICY_TAKE_OVER, s.GetAdoption())

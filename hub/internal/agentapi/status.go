@@ -103,8 +103,7 @@ func codeOf(r enroll.Reason) codes.Code {
 // sentenceOf is the message of the typed error within err, without what was
 // wrapped around it: that is for the hub's own log.
 func sentenceOf[T error](err error) string {
-	var typed T
-	if errors.As(err, &typed) {
+	if typed, ok := errors.AsType[T](err); ok {
 		return typed.Error()
 	}
 	return "the hub refused this"

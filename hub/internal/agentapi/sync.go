@@ -165,7 +165,7 @@ func (y *syncing) observe(ctx context.Context, s *agentv1.ReleaseStatus) error {
 	id, err := uuid.Parse(s.GetId())
 	if err != nil {
 		y.drop(ctx, s, errors.New("the release id is no UUID"))
-		return nil
+		return nil //nolint:nilerr // dropped
 	}
 	forget, err := y.s.cfg.Releases.Observe(ctx, y.id, id, statusFromProto(s))
 	switch {

@@ -143,13 +143,17 @@ func (g *Gateway) settle(ctx context.Context, link *Link) error {
 	c, err := g.cfg.Clusters.Get(ctx, link.cluster.String())
 	switch {
 	case errors.Is(err, cluster.ErrNotFound):
-		link.depart(departure{reason: agentv1.GoAway_REASON_REVOKED, grace: grace, ended: reasonRevoked,
-			message: "the cluster was deleted at the hub; uninstall the agent, or create the cluster again and install the agent with its join token"})
+		link.depart(departure{
+			reason: agentv1.GoAway_REASON_REVOKED, grace: grace, ended: reasonRevoked,
+			message: "the cluster was deleted at the hub; uninstall the agent, or create the cluster again and install the agent with its join token",
+		})
 	case err != nil:
 		return fmt.Errorf("read cluster %s: %w", link.cluster, err)
 	case c.RevokedAt != nil:
-		link.depart(departure{reason: agentv1.GoAway_REASON_REVOKED, grace: grace, ended: reasonRevoked,
-			message: (&cluster.RevokedError{Name: c.Name}).Error()})
+		link.depart(departure{
+			reason: agentv1.GoAway_REASON_REVOKED, grace: grace, ended: reasonRevoked,
+			message: (&cluster.RevokedError{Name: c.Name}).Error(),
+		})
 	case c.Session != nil && c.Session.Epoch > link.Epoch():
 		link.depart(departFenced())
 	default:

@@ -235,8 +235,10 @@ func (l *Link) aged(ctx context.Context) time.Duration {
 	remind := cert.NotAfter.Add(-life / 6)
 	switch {
 	case !now.Before(cert.NotAfter):
-		l.depart(departure{reason: agentv1.GoAway_REASON_UNSPECIFIED, grace: grace, ended: reasonExpired,
-			message: "the certificate of this connection has ended; dial again with the renewed one"})
+		l.depart(departure{
+			reason: agentv1.GoAway_REASON_UNSPECIFIED, grace: grace, ended: reasonExpired,
+			message: "the certificate of this connection has ended; dial again with the renewed one",
+		})
 		return life
 	case now.Before(remind):
 		return remind.Sub(now)
