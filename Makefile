@@ -65,7 +65,7 @@ fmt: $(LINT) ## Format all Go files (gofumpt, gci).
 .PHONY: lint
 lint: $(LINT) ## Run golangci-lint.
 	@echo "==> lint (the first time some minutes: everything is type-checked)"
-	$(LINT) run
+	$(LINT) run --allow-serial-runners
 
 ##@ Verify
 

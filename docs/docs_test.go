@@ -46,7 +46,7 @@ func TestMakeTargetsInDocumentsExist(t *testing.T) {
 // targets are marked by having no help line and a name that says so.
 func TestEveryTargetHasAHelpLine(t *testing.T) {
 	t.Parallel()
-	for _, line := range strings.Split(read(t, "Makefile"), "\n") {
+	for line := range strings.SplitSeq(read(t, "Makefile"), "\n") {
 		target := regexp.MustCompile(`^([a-z][a-z0-9-]*):`).FindStringSubmatch(line)
 		if target == nil || strings.HasPrefix(target[1], "setup-") || strings.HasPrefix(target[1], "check-") {
 			continue
