@@ -15,6 +15,13 @@ const (
 	frameData   = 0
 )
 
+const (
+	// tlsRecord is the largest plaintext of one record.
+	tlsRecord = 16 << 10
+	// keep is how much buffer an idle connection may hold.
+	keep = 1 << 10
+)
+
 // heed is how long a failed write waits for what the peer has to say.
 const heed = time.Second
 
@@ -116,19 +123,31 @@ func (w *wire) Write(b []byte) (int, error) {
 		w.pending = append(w.pending, b...)
 		return len(b), nil
 	}
-	out, held := b, len(w.pending)
-	if held > 0 {
-		w.pending = append(w.pending, b...)
-		out = w.pending
-		defer func() { w.pending = w.pending[:0] }()
-	}
 	if w.timeout > 0 {
 		if err := w.SetWriteDeadline(time.Now().Add(w.timeout)); err != nil {
 			return 0, w.failed(err)
 		}
 	}
-	n, err := w.heeding.Write(out)
-	return max(n-held, 0), err
+	held := len(w.pending)
+	if held == 0 {
+		return w.heeding.Write(b)
+	}
+	// One TLS record takes the header and what fits with it; the rest of a
+	// large body follows without being copied.
+	first := min(len(b), tlsRecord-held)
+	w.pending = append(w.pending, b[:first]...)
+	n, err := w.heeding.Write(w.pending)
+	if cap(w.pending) > keep {
+		w.pending = nil
+	}
+	w.pending = w.pending[:0]
+	n = max(n-held, 0)
+	if err == nil && first < len(b) {
+		var more int
+		more, err = w.heeding.Write(b[first:])
+		n += more
+	}
+	return n, err
 }
 
 func isDataHeader(b []byte) bool {
