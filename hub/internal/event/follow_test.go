@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,12 +16,21 @@ import (
 
 // memory is a Store for fake time, with just what these tests need.
 type memory struct {
+	mu     sync.Mutex // guards events, purges
 	events []event.Event
 	purges int
 	fail   error
 }
 
+func (m *memory) add(e event.Event) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.events = append(m.events, e)
+}
+
 func (m *memory) EventList(_ context.Context, f event.Filter) ([]event.Event, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	var found []event.Event
 	for _, e := range m.events {
 		if e.ID > f.After && len(found) < f.Limit {
@@ -30,9 +40,11 @@ func (m *memory) EventList(_ context.Context, f event.Filter) ([]event.Event, er
 	return found, m.fail
 }
 
-func (m *memory) EventLatest(context.Context) (int64, error) { return int64(len(m.events)), m.fail }
+func (m *memory) EventLatest(context.Context) (int64, error) { return 0, m.fail }
 
 func (m *memory) EventPurge(context.Context, time.Time, time.Time, int) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.purges++
 	return 0, m.fail
 }
@@ -55,7 +67,7 @@ func TestFollowPolls(t *testing.T) {
 			})
 		}()
 		synctest.Wait()
-		m.events = append(m.events, event.Event{ID: 1})
+		m.add(event.Event{ID: 1})
 		synctest.Wait()
 		require.Empty(t, got)
 		time.Sleep(event.DefaultPoll)
@@ -63,7 +75,7 @@ func TestFollowPolls(t *testing.T) {
 		require.Equal(t, int64(1), <-got)
 
 		for i := range int64(2300) { // more than a page at once
-			m.events = append(m.events, event.Event{ID: i + 2})
+			m.add(event.Event{ID: i + 2})
 		}
 		wake <- struct{}{}
 		synctest.Wait()
