@@ -81,13 +81,18 @@ type Manager struct {
 	board    *board
 	queue    workqueue.TypedRateLimitingInterface[string]
 
-	mu     sync.Mutex // guards tracks, notes
+	mu     sync.Mutex // guards tracks, notes, ids
 	tracks map[string]*track
 	notes  map[string]note
+	ids    map[string]string // of the custom resources that were told of, by name
 }
 
 // note is what the hub said about a release beside its spec.
-type note struct{ orphaned, refused string }
+type note struct {
+	orphaned, refused string
+	// fresh: the hub was here a moment ago, so a missing chart may be had.
+	fresh bool
+}
 
 // New checks the configuration and makes a Manager. Nothing runs before Run.
 func New(cfg Config) (*Manager, error) {
@@ -124,7 +129,7 @@ func New(cfg Config) (*Manager, error) {
 		board:    newBoard(),
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[string](time.Second, retryCap)),
-		tracks: map[string]*track{}, notes: map[string]note{},
+		tracks: map[string]*track{}, notes: map[string]note{}, ids: map[string]string{},
 	}
 	if m.now == nil {
 		m.now = time.Now
@@ -170,7 +175,7 @@ func (m *Manager) load(ctx context.Context) error {
 		all, err := m.store.list(ctx)
 		if err == nil {
 			for _, cr := range all {
-				m.board.set(toProto(cr))
+				m.show(cr)
 			}
 			return nil
 		}
@@ -263,12 +268,42 @@ func (m *Manager) track(name string) *track {
 	return tr
 }
 
-// dropped: the custom resource is gone.
-func (m *Manager) dropped(name string) {
+// dropped: the custom resource is gone. If nobody here deleted it, somebody
+// did by hand: the links are made to compare with the hub again, which sends
+// what it still wants. Without a link, only the record is gone.
+func (m *Manager) dropped(ctx context.Context, name string) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	lost, byHand := m.ids[name]
 	delete(m.tracks, name)
 	delete(m.notes, name)
+	delete(m.ids, name)
+	m.mu.Unlock()
+	if !byHand {
+		return
+	}
+	m.log.WarnContext(ctx, "record of a release was deleted by hand", slog.String(logkey.Release, name), slog.String(logkey.ReleaseID, lost))
+	m.board.drop(lost)
+	m.board.end()
+}
+
+// forgotten: we delete the custom resource ourselves.
+func (m *Manager) forgotten(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.ids, name)
+}
+
+// hubWasHere reports once after each word of the hub about a release.
+func (m *Manager) hubWasHere(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.notes[name]
+	fresh := n.fresh
+	if fresh {
+		n.fresh = false
+		m.notes[name] = n
+	}
+	return fresh
 }
 
 // backoff is how long to wait after the nth failed attempt: 5 s, 10 s, 20 s …

@@ -12,7 +12,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
 
+	"github.com/budecosystem/budcluster/agent/api/v1alpha1"
 	"github.com/budecosystem/budcluster/agent/internal/helm"
 	"github.com/budecosystem/budcluster/agent/internal/helm/helmtest"
 	"github.com/budecosystem/budcluster/agent/internal/release"
@@ -154,6 +156,7 @@ func TestHubAway(t *testing.T) {
 	require.Equal(t, string(agentv1.PhasePending), s.GetPhase())
 	require.Zero(t, s.GetAttempts())
 	b.hub.set(nil)
+	require.NoError(t, b.m.ApplySnapshot(t.Context(), []*agentv1.ReleaseRef{{Id: r.GetId(), Generation: 1}})) // the hub is back
 	s = b.awaitPhase(t, r, agentv1.PhaseReady)
 	require.Equal(t, int32(1), s.GetAttempts())
 }
@@ -574,4 +577,30 @@ func TestJobs(t *testing.T) {
 	s = b.awaitPhase(t, failing, agentv1.PhaseFailed)
 	t.Log(s.GetMessage())
 	require.Contains(t, s.GetMessage(), "exit code 3: out of memory on device 0")
+}
+
+// TestRecordDeletedByHand: the subscription ends, so that the link compares
+// with the hub again; the workload is not touched, and is found when the hub
+// sends the release anew.
+func TestRecordDeletedByHand(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := b.wanted("web", 1, b.chart(t, "1.0.0", simple()), `{"word":"one"}`)
+	b.upsert(t, r)
+	b.awaitPhase(t, r, agentv1.PhaseReady)
+	dyn, err := dynamic.NewForConfig(kube.Config())
+	require.NoError(t, err)
+	require.NoError(t, dyn.Resource(v1alpha1.GroupVersionResource()).Namespace(b.namespace).Delete(t.Context(), "web", metav1.DeleteOptions{}))
+	for range b.statuses { //nolint:revive // until it is closed
+	}
+	have, err := b.m.Have(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, have)
+	require.Equal(t, "one", b.word(t, "web"))
+
+	b.statuses, b.seen = b.m.Statuses(t.Context()), map[string]*agentv1.ReleaseStatus{}
+	b.upsert(t, r)
+	s := b.awaitPhase(t, r, agentv1.PhaseReady)
+	require.True(t, s.GetOwned())
+	require.Len(t, b.history(t, "web"), 1)
 }

@@ -18,11 +18,14 @@ import (
 func (m *Manager) reconcile(ctx context.Context, name string) (time.Duration, error) {
 	cr, err := m.store.get(ctx, name)
 	if errors.Is(err, errNotFound) {
-		m.dropped(name)
+		m.dropped(ctx, name)
 		return 0, nil
 	}
 	if err != nil {
 		return 0, err
+	}
+	if f := cr.Status.Failure; m.hubWasHere(name) && f != nil && f.Reason == ReasonChartMissing {
+		cr.Status.RetryAt = nil
 	}
 	want, values, err := m.desired(ctx, cr)
 	w := &work{Manager: m, cr: cr, want: want, values: values, track: m.track(name)}
@@ -147,17 +150,25 @@ func (m *Manager) annotate(name string, s *v1alpha1.ReleaseStatus) {
 	}
 }
 
+// show puts a status on the board.
+func (m *Manager) show(cr *v1alpha1.Release) {
+	m.mu.Lock()
+	m.ids[cr.Name] = cr.Spec.ID
+	m.mu.Unlock()
+	m.board.set(toProto(cr))
+}
+
 func (m *Manager) publish(ctx context.Context, cr *v1alpha1.Release, next v1alpha1.ReleaseStatus) error {
 	before := cr.Status
 	if !changed(before, next) {
-		m.board.set(toProto(cr))
+		m.show(cr)
 		return nil
 	}
 	next.ChangedAt = timeOf(m.now())
 	if err := m.store.writeStatus(ctx, cr, next); err != nil {
 		return err
 	}
-	m.board.set(toProto(cr))
+	m.show(cr)
 	if before.Phase != next.Phase || before.Reason != next.Reason {
 		m.log.InfoContext(ctx, "release changed", slog.String(logkey.Release, cr.Name), slog.String(logkey.Phase, string(next.Phase)),
 			slog.String(logkey.Reason, next.Reason), slog.String(logkey.Message, next.Message))

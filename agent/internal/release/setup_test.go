@@ -16,10 +16,9 @@ import (
 
 	"github.com/budecosystem/budcluster/agent/agenttest"
 	"github.com/budecosystem/budcluster/agent/api/v1alpha1"
-	agentkube "github.com/budecosystem/budcluster/agent/internal/kube"
-
 	"github.com/budecosystem/budcluster/agent/internal/helm"
 	"github.com/budecosystem/budcluster/agent/internal/helm/helmtest"
+	agentkube "github.com/budecosystem/budcluster/agent/internal/kube"
 	"github.com/budecosystem/budcluster/agent/internal/release"
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
 )

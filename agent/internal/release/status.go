@@ -156,6 +156,7 @@ type reader struct {
 	pending map[string]*agentv1.ReleaseStatus // guarded by board.mu
 	order   []string                          // guarded by board.mu
 	wake    chan struct{}
+	ended   bool // guarded by board.mu
 }
 
 func newBoard() *board {
@@ -203,7 +204,10 @@ func (b *board) subscribe(ctx context.Context) <-chan *agentv1.ReleaseStatus {
 		defer close(out)
 		defer b.leave(r)
 		for {
-			s := b.next(r)
+			s, ended := b.next(r)
+			if ended {
+				return
+			}
 			if s == nil {
 				select {
 				case <-r.wake:
@@ -222,17 +226,30 @@ func (b *board) subscribe(ctx context.Context) <-chan *agentv1.ReleaseStatus {
 	return out
 }
 
-func (b *board) next(r *reader) *agentv1.ReleaseStatus {
+// end closes every subscription.
+func (b *board) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for r := range b.readers {
+		r.ended = true
+		select {
+		case r.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (b *board) next(r *reader) (s *agentv1.ReleaseStatus, ended bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(r.order) == 0 {
-		return nil
+		return nil, r.ended
 	}
 	id := r.order[0]
 	r.order = r.order[1:]
-	s := r.pending[id]
+	s = r.pending[id]
 	delete(r.pending, id)
-	return s
+	return s, false
 }
 
 func (b *board) leave(r *reader) {

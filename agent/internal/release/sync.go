@@ -27,7 +27,9 @@ type Syncer interface {
 	Upsert(ctx context.Context, r *agentv1.Release) error
 	// Forget drops the record of a release whose removal the hub has recorded.
 	Forget(ctx context.Context, id string) error
-	// Statuses sends every status, then each change, until ctx ends.
+	// Statuses sends every status, then each change, until ctx ends. The
+	// channel is closed then, and also when the record of a release was deleted
+	// by hand: the link has to compare with the hub again.
 	Statuses(ctx context.Context) <-chan *agentv1.ReleaseStatus
 }
 
@@ -70,7 +72,7 @@ func (m *Manager) ApplySnapshot(ctx context.Context, refs []*agentv1.ReleaseRef)
 		return err
 	}
 	for _, cr := range all {
-		var n note
+		n := note{fresh: true}
 		if r, ok := listed[cr.Spec.ID]; !ok {
 			n.orphaned = "the hub does not list this release any more; it is kept"
 		} else if r.GetGeneration() < cr.Spec.Generation {
@@ -120,7 +122,7 @@ func (m *Manager) Upsert(ctx context.Context, r *agentv1.Release) error {
 	if err != nil {
 		return err
 	}
-	m.note(cr.Name, note{})
+	m.note(cr.Name, note{fresh: true})
 	return nil
 }
 
@@ -209,6 +211,7 @@ func (m *Manager) Forget(ctx context.Context, id string) error {
 		m.note(cr.Name, note{orphaned: "the hub has forgotten this release; it is kept"})
 		return nil
 	}
+	m.forgotten(cr.Name)
 	if err := m.store.forget(ctx, cr); err != nil {
 		return err
 	}
