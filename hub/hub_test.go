@@ -32,6 +32,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/hubtest"
 	"github.com/budecosystem/budcluster/internal/chartfile"
 	"github.com/budecosystem/budcluster/internal/pki"
+	"github.com/budecosystem/budcluster/internal/testutil"
 	"github.com/budecosystem/budcluster/internal/tunnel"
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
 )
@@ -504,6 +505,13 @@ func TestHealthAndMetrics(t *testing.T) {
 	require.Contains(t, metrics, "budcluster_hub_sessions 1")
 	require.Contains(t, metrics, `budcluster_hub_agent_calls_total{code="OK",method="Enroll"} 1`)
 	require.NotContains(t, metrics, "alpha", "no label names a cluster")
+	var names []string
+	for line := range strings.Lines(metrics) {
+		if f := strings.Fields(line); len(f) == 4 && f[1] == "TYPE" && strings.HasPrefix(f[2], "budcluster_") {
+			names = append(names, f[2]+" "+f[3]+"\n")
+		}
+	}
+	testutil.Golden(t, "metrics", []byte(strings.Join(names, "")))
 }
 
 // out is where --dev prints, shared by hub and test.

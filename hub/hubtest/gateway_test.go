@@ -245,6 +245,46 @@ func TestStoreAwayCostsNoConnection(t *testing.T) {
 	})
 }
 
+// A database that neither answers nor refuses must not silence the hub: its
+// agents would take it for dead, and leave.
+func TestStoreStuckCostsNoConnection(t *testing.T) {
+	t.Parallel()
+	hubtest.TakeTurn(t)
+	synctest.Test(t, func(t *testing.T) {
+		g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
+		a := g.Agent("alpha")
+		c := a.MustConnect()
+		heard := make(chan time.Time, 1000)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			defer close(heard)
+			for {
+				if _, err := c.Control.Recv(); err != nil {
+					return
+				}
+				heard <- time.Now()
+			}
+		})
+		g.Rules.SetStuck(true)
+		last := time.Now()
+		for i := range 30 {
+			require.NoError(t, c.Beat(&agentv1.Degradation{Reason: "R", Message: fmt.Sprint(i)}))
+			time.Sleep(10 * time.Second)
+		}
+		g.Rules.SetStuck(false)
+		c.Close()
+		wg.Wait()
+		count := 0
+		for at := range heard {
+			require.Less(t, at.Sub(last), 15*time.Second)
+			last = at
+			count++
+		}
+		require.GreaterOrEqual(t, count, 29)
+		g.Stop()
+	})
+}
+
 func TestDrainHandsOutSlots(t *testing.T) {
 	t.Parallel()
 	hubtest.TakeTurn(t)

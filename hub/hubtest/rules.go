@@ -24,6 +24,7 @@ type Rules struct {
 
 	mu       sync.Mutex // guards everything below
 	away     error      // what every call answers while the store is away
+	stuck    bool
 	clusters map[uuid.UUID]*cluster.Cluster
 	epoch    int64
 	closed   []ClosedSession
@@ -109,6 +110,26 @@ func (r *Rules) SetAway(err error) {
 	r.mu.Lock()
 	defer r.unlock()
 	r.away = err
+}
+
+// SetStuck has every call that opens, renews or checks a session, or records a
+// degradation, hang until its context ends.
+func (r *Rules) SetStuck(stuck bool) {
+	r.mu.Lock()
+	defer r.unlock()
+	r.stuck = stuck
+}
+
+// hang waits while the store is stuck.
+func (r *Rules) hang(ctx context.Context) error {
+	r.mu.Lock()
+	stuck := r.stuck
+	r.mu.Unlock()
+	if !stuck {
+		return nil
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
 }
 
 // Apply wants a release, or another generation of it.
@@ -233,7 +254,10 @@ func (r *Rules) Get(_ context.Context, ref string) (*cluster.Cluster, error) {
 }
 
 // OpenSession is cluster.Service's.
-func (r *Rules) OpenSession(_ context.Context, id uuid.UUID, info cluster.SessionInfo) (int64, error) {
+func (r *Rules) OpenSession(ctx context.Context, id uuid.UUID, info cluster.SessionInfo) (int64, error) {
+	if err := r.hang(ctx); err != nil {
+		return 0, err
+	}
 	r.mu.Lock()
 	defer r.unlock()
 	c, err := r.findLocked(id)
@@ -251,7 +275,10 @@ func (r *Rules) OpenSession(_ context.Context, id uuid.UUID, info cluster.Sessio
 }
 
 // RenewSessions is cluster.Service's.
-func (r *Rules) RenewSessions(_ context.Context, replica string, ids []uuid.UUID) error {
+func (r *Rules) RenewSessions(ctx context.Context, replica string, ids []uuid.UUID) error {
+	if err := r.hang(ctx); err != nil {
+		return err
+	}
 	r.mu.Lock()
 	defer r.unlock()
 	if r.away != nil {
@@ -267,7 +294,10 @@ func (r *Rules) RenewSessions(_ context.Context, replica string, ids []uuid.UUID
 }
 
 // Lost is cluster.Service's.
-func (r *Rules) Lost(_ context.Context, held map[uuid.UUID]int64) ([]uuid.UUID, error) {
+func (r *Rules) Lost(ctx context.Context, held map[uuid.UUID]int64) ([]uuid.UUID, error) {
+	if err := r.hang(ctx); err != nil {
+		return nil, err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.away != nil {
@@ -295,7 +325,10 @@ func (r *Rules) CloseSession(_ context.Context, id uuid.UUID, epoch int64, reaso
 }
 
 // SetDegraded is cluster.Service's.
-func (r *Rules) SetDegraded(_ context.Context, id uuid.UUID, why []cluster.Degradation) error {
+func (r *Rules) SetDegraded(ctx context.Context, id uuid.UUID, why []cluster.Degradation) error {
+	if err := r.hang(ctx); err != nil {
+		return err
+	}
 	r.mu.Lock()
 	defer r.unlock()
 	c, err := r.findLocked(id)

@@ -25,6 +25,14 @@ import (
 // minProtocol is the oldest protocol that this hub still speaks.
 const minProtocol = 1
 
+const (
+	// opens bounds what the store may take to open a session.
+	opens = 10 * time.Second
+	// writes bounds what it may take in between two heartbeats: an agent that
+	// hears nothing would take the hub for dead, when only its store is.
+	writes = 3 * time.Second
+)
+
 // Why a control stream ended; the gateway counts and records them.
 const (
 	reasonLeft   = "AgentLeft"
@@ -50,7 +58,10 @@ func (l *linkServer) Control(stream grpc.BidiStreamingServer[agentv1.ControlRequ
 	if err != nil {
 		return err
 	}
-	c, err := l.s.cfg.Clusters.Get(ctx, id.String())
+	// A store that hangs must not hang the agents with it.
+	opening, done := context.WithTimeoutCause(ctx, opens, errors.New("open session: over 10s"))
+	defer done()
+	c, err := l.s.cfg.Clusters.Get(opening, id.String())
 	if err != nil {
 		return l.s.fail(ctx, "read cluster", err)
 	}
@@ -60,7 +71,7 @@ func (l *linkServer) Control(stream grpc.BidiStreamingServer[agentv1.ControlRequ
 			"this identity belongs to cluster %s, whose kube-system namespace has another UID: it was copied from there; "+
 				"delete the agent's identity secret and join with a token of its own", c.Name))
 	}
-	link, err := l.s.cfg.Attach(ctx, cluster.SessionInfo{
+	link, err := l.s.cfg.Attach(opening, cluster.SessionInfo{
 		Instance:     cut(hello.GetInstance(), 253),
 		RemoteAddr:   remoteAddr(ctx),
 		AgentVersion: cut(hello.GetAgentVersion(), 64),
@@ -72,7 +83,7 @@ func (l *linkServer) Control(stream grpc.BidiStreamingServer[agentv1.ControlRequ
 	reason, err := conv.run(ctx, l.welcome(c, link.Epoch()))
 	// The stream's context is over when the connection broke; the end of the
 	// session must be recorded all the same.
-	closing, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), 5*time.Second, errors.New("close session: over 5s"))
+	closing, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), writes, errors.New("close session: over 3s"))
 	defer cancel()
 	link.Close(closing, reason)
 	return err
@@ -191,7 +202,9 @@ func (c *conversation) heard(ctx context.Context, m *agentv1.ControlRequest) {
 	if c.known && slices.EqualFunc(c.degraded, next, sameDegradation) {
 		return
 	}
-	if err := c.s.cfg.Clusters.SetDegraded(ctx, c.id, next); err != nil {
+	writing, cancel := context.WithTimeoutCause(ctx, writes, errors.New("record degradation: over 3s"))
+	defer cancel()
+	if err := c.s.cfg.Clusters.SetDegraded(writing, c.id, next); err != nil {
 		c.known = false // said again with the next heartbeat
 		c.s.log.WarnContext(ctx, "degradation not recorded",
 			slog.String(logkey.ClusterID, c.id.String()), slog.Any(logkey.Error, err))

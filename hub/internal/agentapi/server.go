@@ -28,7 +28,7 @@ import (
 const (
 	DefaultHeartbeat = 10 * time.Second
 	DefaultTimeout   = 25 * time.Second
-	DefaultPoll      = 30 * time.Second
+	DefaultPoll      = 5 * time.Minute
 )
 
 // joinMessage bounds one message on the join lane, where nobody is known yet:

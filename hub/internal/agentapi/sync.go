@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"github.com/google/uuid"
@@ -44,7 +45,8 @@ func (r *releaseServer) Sync(stream grpc.BidiStreamingServer[agentv1.SyncRequest
 	if err := y.begin(ctx, in); err != nil {
 		return err
 	}
-	poll := time.NewTicker(r.s.cfg.Poll)
+	// Agents come in crowds; their polls should not.
+	poll := time.NewTimer(r.s.cfg.Poll/2 + rand.N(r.s.cfg.Poll))
 	defer poll.Stop()
 	for {
 		select {
@@ -61,6 +63,7 @@ func (r *releaseServer) Sync(stream grpc.BidiStreamingServer[agentv1.SyncRequest
 		case <-wake:
 			err = y.bring(ctx)
 		case <-poll.C:
+			poll.Reset(r.s.cfg.Poll)
 			err = y.bring(ctx)
 		}
 		if err != nil {

@@ -73,7 +73,7 @@ func (g *Gateway) renew(ctx context.Context) {
 	for id := range held {
 		ids = append(ids, id)
 	}
-	bounded, cancel := context.WithTimeoutCause(ctx, g.cfg.Lease/3, errors.New("renew leases: over a third of the lease"))
+	bounded, cancel := g.bound(ctx)
 	defer cancel()
 	if err := g.cfg.Clusters.RenewSessions(bounded, g.cfg.Replica, ids); err != nil && ctx.Err() == nil {
 		g.metrics.renewFailures.Inc()
@@ -81,6 +81,11 @@ func (g *Gateway) renew(ctx context.Context) {
 		return
 	}
 	g.check(ctx, held)
+}
+
+// bound keeps a store that hangs from holding up the loop.
+func (g *Gateway) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, g.cfg.Lease/3, errors.New("keep sessions: over a third of the lease"))
 }
 
 // held returns the epochs of the attached sessions, or of those among ids.
@@ -114,14 +119,16 @@ func (g *Gateway) check(ctx context.Context, held map[uuid.UUID]int64) {
 	if len(held) == 0 {
 		return
 	}
-	lost, err := g.cfg.Clusters.Lost(ctx, held)
+	bounded, cancel := g.bound(ctx)
+	defer cancel()
+	lost, err := g.cfg.Clusters.Lost(bounded, held)
 	if err != nil {
 		if ctx.Err() == nil {
 			g.log.WarnContext(ctx, "sessions not checked", slog.Int(logkey.Count, len(held)), slog.Any(logkey.Error, err))
 		}
 		return
 	}
-	_ = run.Each(ctx, settles, lost, func(ctx context.Context, id uuid.UUID) error {
+	_ = run.Each(bounded, settles, lost, func(bounded context.Context, id uuid.UUID) error {
 		g.mu.Lock()
 		link := g.attached[id]
 		g.mu.Unlock()
@@ -129,7 +136,7 @@ func (g *Gateway) check(ctx context.Context, held map[uuid.UUID]int64) {
 		if link == nil || link.Epoch() != held[id] {
 			return nil
 		}
-		if err := g.settle(ctx, link); err != nil && ctx.Err() == nil {
+		if err := g.settle(bounded, link); err != nil && ctx.Err() == nil {
 			g.log.WarnContext(ctx, "lost session not settled", slog.String(logkey.ClusterID, id.String()), slog.Any(logkey.Error, err))
 		}
 		return nil // one cluster's trouble must not keep the others from being settled
