@@ -25,8 +25,6 @@ const (
 	InventoryIncomplete Reason = "InventoryIncomplete"
 	// ResourceDefinitionMissing: the Release resource is not served yet.
 	ResourceDefinitionMissing Reason = "ResourceDefinitionMissing"
-	// ReleasesStopped: the release manager is not running.
-	ReleasesStopped Reason = "ReleasesStopped"
 	// EnrollmentPending: there is no usable certificate yet; it is retried.
 	EnrollmentPending Reason = "EnrollmentPending"
 	// EnrollmentRefused: the hub said no; a human must act.
@@ -42,6 +40,14 @@ const (
 	// LeaseUnconfirmed: the leader's lease could not be renewed.
 	LeaseUnconfirmed Reason = "LeaseUnconfirmed"
 )
+
+// Reasons lists every reason.
+func Reasons() []Reason {
+	return []Reason{
+		APIServerUnreachable, InventoryIncomplete, ResourceDefinitionMissing, EnrollmentPending, EnrollmentRefused,
+		RenewalFailing, HubUnreachable, Revoked, Fenced, LeaseUnconfirmed,
+	}
+}
 
 // Degradation is one line of the board.
 type Degradation struct {
@@ -93,6 +99,9 @@ func (b *Board) Clear(reasons ...Reason) {
 		b.wakeLocked()
 	}
 }
+
+// Reset wipes all lines: whoever wrote them has stopped.
+func (b *Board) Reset() { b.Clear(Reasons()...) }
 
 func (b *Board) wakeLocked() {
 	close(b.changed)

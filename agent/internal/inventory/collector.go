@@ -312,5 +312,5 @@ func (c *Collector) sayLocked() {
 		c.cfg.Board.Clear(health.InventoryIncomplete)
 		return
 	}
-	c.cfg.Board.Set(health.InventoryIncomplete, "some objects cannot be listed; give the agent's service account the role of the chart's values rbac.inventory: "+strings.Join(why, "; "))
+	c.cfg.Board.Set(health.InventoryIncomplete, "some objects cannot be listed; install the agent's chart with rbac.create, or give its service account that right: "+strings.Join(why, "; "))
 }

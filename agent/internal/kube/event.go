@@ -5,11 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/budecosystem/budcluster/internal/buildinfo"
@@ -18,12 +20,25 @@ import (
 // Events speaks to the people on site: what `kubectl describe pod` and
 // `kubectl get events` show. The same thing said again counts up one Event.
 type Events struct {
+	cfg EventsConfig
+
+	mu   sync.Mutex // guards said
+	said map[string]int32
+}
+
+// EventsConfig is what Events need.
+type EventsConfig struct {
 	Client    kubernetes.Interface
 	Namespace string
 	// Pod is the name of the agent's pod; empty outside a cluster, and then
 	// nothing is said.
 	Pod string
 	Now func() time.Time
+}
+
+// NewEvents makes a speaker. It may create and patch events, and read its pod.
+func NewEvents(cfg EventsConfig) *Events {
+	return &Events{cfg: cfg, said: map[string]int32{}}
 }
 
 // Warn records that something needs a human. Reason is CamelCase.
@@ -37,38 +52,34 @@ func (e *Events) Note(ctx context.Context, reason, message string) error {
 }
 
 func (e *Events) record(ctx context.Context, kind, reason, message string) error {
-	if e.Pod == "" {
+	if e.cfg.Pod == "" {
 		return nil
 	}
 	sum := sha256.Sum256([]byte(reason + "\x00" + message))
-	name := e.Pod + "." + hex.EncodeToString(sum[:6])
-	now := metav1.NewTime(e.Now())
-	events := e.Client.CoreV1().Events(e.Namespace)
-	old, err := events.Get(ctx, name, metav1.GetOptions{})
-	if err == nil {
-		old.Count++
-		old.LastTimestamp = now
-		if _, err := events.Update(ctx, old, metav1.UpdateOptions{}); err != nil {
-			return fmt.Errorf("count event %s: %w", reason, err)
-		}
-		return nil
-	}
-	if !apierrors.IsNotFound(err) {
-		return fmt.Errorf("look for event %s: %w", reason, err)
-	}
-	_, err = events.Create(ctx, &corev1.Event{
-		ObjectMeta:          metav1.ObjectMeta{Name: name, Namespace: e.Namespace},
+	name := e.cfg.Pod + "." + hex.EncodeToString(sum[:6])
+	now := metav1.NewTime(e.cfg.Now())
+	e.mu.Lock()
+	e.said[name]++
+	count := e.said[name]
+	e.mu.Unlock()
+	events := e.cfg.Client.CoreV1().Events(e.cfg.Namespace)
+	_, err := events.Create(ctx, &corev1.Event{
+		ObjectMeta:          metav1.ObjectMeta{Name: name, Namespace: e.cfg.Namespace},
 		InvolvedObject:      e.involved(ctx),
 		Reason:              reason,
 		Message:             message,
 		Type:                kind,
-		Source:              corev1.EventSource{Component: "budcluster-agent"},
+		Source:              corev1.EventSource{Component: FieldManager},
 		ReportingController: "budcluster.io/agent",
-		ReportingInstance:   e.Pod + "/" + buildinfo.Version(),
+		ReportingInstance:   e.cfg.Pod + "/" + buildinfo.Version(),
 		FirstTimestamp:      now,
 		LastTimestamp:       now,
-		Count:               1,
+		Count:               count,
 	}, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		patch := fmt.Sprintf(`{"count":%d,"lastTimestamp":%q}`, count, now.UTC().Format(time.RFC3339))
+		_, err = events.Patch(ctx, name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	}
 	if err != nil {
 		return fmt.Errorf("record event %s: %w", reason, err)
 	}
@@ -78,8 +89,8 @@ func (e *Events) record(ctx context.Context, kind, reason, message string) error
 // involved names our pod. With its UID `kubectl describe pod` finds the Event;
 // without, `kubectl get events` still shows it.
 func (e *Events) involved(ctx context.Context) corev1.ObjectReference {
-	ref := corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: e.Namespace, Name: e.Pod}
-	pod, err := e.Client.CoreV1().Pods(e.Namespace).Get(ctx, e.Pod, metav1.GetOptions{})
+	ref := corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: e.cfg.Namespace, Name: e.cfg.Pod}
+	pod, err := e.cfg.Client.CoreV1().Pods(e.cfg.Namespace).Get(ctx, e.cfg.Pod, metav1.GetOptions{})
 	if err == nil {
 		ref.UID = pod.UID
 	}

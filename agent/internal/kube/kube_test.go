@@ -110,7 +110,7 @@ func TestEventsCountRepeats(t *testing.T) {
 	}
 	pod, err := c.Typed.CoreV1().Pods(ns).Create(t.Context(), pod, metav1.CreateOptions{})
 	require.NoError(t, err)
-	events := &kube.Events{Client: c.Typed, Namespace: ns, Pod: "agent-0", Now: time.Now}
+	events := kube.NewEvents(kube.EventsConfig{Client: c.Typed, Namespace: ns, Pod: "agent-0", Now: time.Now})
 	for range 3 {
 		require.NoError(t, events.Warn(t.Context(), "EnrollmentRefused", "the token was used"))
 	}

@@ -61,7 +61,7 @@ type Elector struct {
 
 	mu        sync.Mutex    // guards what follows
 	confirmed bool          // the lease is ours and was renewed in its time
-	other     bool          // another holder was seen since we last acquired
+	other     string        // another holder that was seen since we last acquired
 	changed   chan struct{} // closed and replaced at each change
 }
 
@@ -110,7 +110,7 @@ func (e *Elector) lead(ctx context.Context, work func(context.Context) error) er
 	defer cancel()
 	wg.Go(func() {
 		defer cancel()
-		_ = e.await(ctx, func() bool { return e.other })
+		_ = e.await(ctx, func() bool { return e.other != "" })
 	})
 	return work(ctx)
 }
@@ -127,8 +127,16 @@ func (e *Elector) Leads() bool {
 	return e.leading()
 }
 
+// Other names the agent that leads instead of this one; empty if this one
+// leads, or nobody is known to.
+func (e *Elector) Other() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.other
+}
+
 // leading is for callers that hold mu.
-func (e *Elector) leading() bool { return e.confirmed && !e.other }
+func (e *Elector) leading() bool { return e.confirmed && e.other == "" }
 
 // await blocks until the condition holds; it is asked with mu held.
 func (e *Elector) await(ctx context.Context, condition func() bool) error {
@@ -178,7 +186,7 @@ func (e *Elector) elector() (*leaderelection.LeaderElector, error) {
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(context.Context) {
 				e.cfg.Board.Clear(health.LeaseUnconfirmed)
-				e.set(func() { e.confirmed, e.other = true, false })
+				e.set(func() { e.confirmed, e.other = true, "" })
 			},
 			OnStoppedLeading: e.unconfirmed,
 			// Callbacks come in goroutines of their own, so late ones lie: what
@@ -186,7 +194,7 @@ func (e *Elector) elector() (*leaderelection.LeaderElector, error) {
 			OnNewLeader: func(string) {
 				if holder := elector.GetLeader(); holder != e.cfg.Identity && holder != "" {
 					e.cfg.Board.Clear(health.LeaseUnconfirmed)
-					e.set(func() { e.confirmed, e.other = false, true })
+					e.set(func() { e.confirmed, e.other = false, holder })
 				}
 			},
 		},
