@@ -29,6 +29,8 @@ type EventList struct {
 	// After is what to ask for next: the last item's id, or what was asked for
 	// when there is none.
 	After int64 `json:"after" doc:"Ask for this next: the last item's id, or what was asked for when there is none."`
+	// Latest is the id of the newest event of all, whatever was asked for.
+	Latest int64 `json:"latest" doc:"The id of the newest event of all, whatever was asked for."`
 }
 
 // EventQuery chooses events.

@@ -67,7 +67,11 @@ func (s *Server) listEvents(ctx context.Context, in *listEventsInput) (*body[hub
 	if err != nil {
 		return nil, err
 	}
-	out := hubapi.EventList{Items: make([]hubapi.Event, 0, len(events)), After: in.After}
+	latest, err := s.cfg.Events.Latest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := hubapi.EventList{Items: make([]hubapi.Event, 0, len(events)), After: in.After, Latest: latest}
 	for _, e := range events {
 		out.Items = append(out.Items, eventOut(e))
 		out.After = e.ID
