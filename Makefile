@@ -80,9 +80,9 @@ e2e: setup-cluster build images cluster-build ## Run the tests on a real cluster
 	cd $(E2E) && go test -json -tags=e2e -count=1 -timeout=60m $(if $(RUN),-run '$(RUN)') $(TESTFLAGS) ./... | (cd $(CURDIR) && go run ./tools/testsummary -name e2e -v)
 
 .PHONY: bench
-bench: ## Run the benchmarks and print them against their baselines. BENCHTIME=1x runs each once.
+bench: setup-test kube-build ## Run the benchmarks and print them against their baselines. BENCHTIME=1x runs each once.
 	@echo "==> benchmarks"
-	go test -run='^$$' -bench=. -benchmem -benchtime=$(BENCHTIME) $$(go run ./deploy/bench -packages) | go run ./deploy/bench
+	KUBE_BIN_DIR='$(KUBE_BIN_DIR)' go test -run='^$$' -bench=. -benchmem -benchtime=$(BENCHTIME) $$(go run ./deploy/bench -packages) | go run ./deploy/bench
 
 .PHONY: check
 check: check-static test ## Everything that CI wants but the real cluster: format, lint, generated code, tests.

@@ -5,7 +5,8 @@
 //	go test -run='^$' -bench=. ./... | bench
 //
 // A baseline is a sub-benchmark called "direct" or "baseline"; its siblings
-// are compared with it. Absolute times on a shared machine say little, a ratio
+// are compared with it. A benchmark that measures both by turns reports a
+// "ratio" itself. Absolute times on a shared machine say little, a ratio
 // to something that ran a moment ago on the same machine does.
 //
 // With -packages it prints the packages that have benchmarks, so that the

@@ -120,6 +120,7 @@ func Print(out io.Writer, results []Result, promises []Promise) error {
 func printRatios(w *tabwriter.Writer, results []Result) {
 	fmt.Fprint(w, "\nBENCHMARK\tBASELINE\tMEASURED\tRATIO\n")
 	for _, r := range results {
+		printOwnRatio(w, r)
 		baseline, ok := baselineOf(r, results)
 		if !ok {
 			continue
@@ -127,6 +128,26 @@ func printRatios(w *tabwriter.Writer, results []Result) {
 		for _, unit := range units(r) {
 			if base := baseline.Values[unit]; base != 0 {
 				fmt.Fprintf(w, "%s\t%s\t%s\t× %.2f\n", r.Name, format(base, unit), format(r.Values[unit], unit), r.Values[unit]/base)
+			}
+		}
+	}
+}
+
+// printOwnRatio is for a benchmark that measures both by turns, and reports
+// "ratio" beside what it compared: direct-p50-µs and tunnel-p50-µs.
+func printOwnRatio(w *tabwriter.Writer, r Result) {
+	ratio, ok := r.Values["ratio"]
+	if !ok {
+		return
+	}
+	for unit, base := range r.Values {
+		own, measure, ok := strings.Cut(unit, "-")
+		if !ok || !isBaseline(own) {
+			continue
+		}
+		for _, other := range units(r) {
+			if name, same, ok := strings.Cut(other, "-"); ok && same == measure && name != own {
+				fmt.Fprintf(w, "%s\t%s\t%s\t× %.2f\n", r.Name, format(base, unit), format(r.Values[other], other), ratio)
 			}
 		}
 	}
@@ -147,7 +168,7 @@ func baselineOf(r Result, results []Result) (Result, bool) {
 	return Result{}, false
 }
 
-func isBaseline(name string) bool { return name == "direct" || name == "baseline" }
+func isBaseline(name string) bool { return name == "direct" || name == "baseline" || name == "tls" }
 
 // units lists what was measured, the time first: it is what people look for.
 func units(r Result) []string {

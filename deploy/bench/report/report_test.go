@@ -19,6 +19,7 @@ PASS
 ok  	example.test/tunnel	2.1s
 pkg: example.test/release
 BenchmarkDecide100-2           	   20000	     50000 ns/op
+BenchmarkUnary-2        	      20	    159207 ns/op	        62.00 direct-p50-µs	         1.124 ratio	        69.00 tunnel-p50-µs	        88.00 tunnel-p99-µs	   20182 B/op
 BenchmarkOther/direct          	   20000	     1 ns/op
 PASS
 `
@@ -27,15 +28,16 @@ func TestPrintComparesWithTheBaselineOfTheSameRun(t *testing.T) {
 	t.Parallel()
 	results, err := report.Parse(strings.NewReader(output))
 	require.NoError(t, err)
-	require.Len(t, results, 4)
+	require.Len(t, results, 5)
 
 	var out strings.Builder
 	require.NoError(t, report.Print(&out, results, []report.Promise{{Benchmark: "Decide100", Unit: "ns/op", Limit: 1e6, Text: "deciding is quick"}}))
 	require.Equal(t, `
-BENCHMARK    BASELINE     MEASURED     RATIO
-Echo/tunnel  40.0 µs/op   60.0 µs/op   × 1.50
-Echo/tunnel  512 B/op     1024 B/op    × 2.00
-Echo/tunnel  8 allocs/op  8 allocs/op  × 1.00
+BENCHMARK    BASELINE          MEASURED          RATIO
+Echo/tunnel  40.0 µs/op        60.0 µs/op        × 1.50
+Echo/tunnel  512 B/op          1024 B/op         × 2.00
+Echo/tunnel  8 allocs/op       8 allocs/op       × 1.00
+Unary        62 direct-p50-µs  69 tunnel-p50-µs  × 1.12
 
 PROMISE            LIMIT       MEASURED
 deciding is quick  1.00 ms/op  50.0 µs/op  kept
