@@ -90,7 +90,7 @@ func (s *Service) enroll(ctx context.Context, req Request, join pki.JoinToken, p
 // admitToken uses the token once. It locks the cluster before the token, in
 // the order in which revoking a cluster does.
 func (s *Service) admitToken(ctx context.Context, join pki.JoinToken, spki [32]byte) (Token, Member, error) {
-	unknown := refuse(TokenUnknown, "the hub does not know this join token; its cluster may have been deleted: create a new token with `budcluster cluster token create`")
+	unknown := refuse(TokenUnknown, "the hub does not know this join token; its cluster may have been deleted: create a new token with `budcluster token create`")
 	got := join.Hash()
 	t, want, err := s.store.TokenByID(ctx, join.ID, false)
 	if err != nil && !errors.Is(err, ErrNoToken) {

@@ -86,12 +86,25 @@ func (s *Store) db(ctx context.Context) sqlcgen.DBTX {
 	return s.pool
 }
 
+// maxTries bounds how often a transaction is tried that meets a deadlock.
+const maxTries = 3
+
 // InTx runs fn in a transaction, which travels in fn's context. Inside of
-// another InTx it takes part in that one.
-func (s *Store) InTx(ctx context.Context, fn func(ctx context.Context) error) (err error) {
+// another InTx it takes part in that one. If Postgres breaks a deadlock by
+// ending this transaction, fn is run again in a new one.
+func (s *Store) InTx(ctx context.Context, fn func(ctx context.Context) error) error {
 	if transactionOf(ctx) != nil {
 		return fn(ctx)
 	}
+	for try := 1; ; try++ {
+		err := s.once(ctx, fn)
+		if try == maxTries || !violates(err, deadlock, "") {
+			return err
+		}
+	}
+}
+
+func (s *Store) once(ctx context.Context, fn func(ctx context.Context) error) (err error) {
 	raw, err := s.pool.Begin(ctx)
 	if err != nil {
 		return fmt.Errorf("begin transaction: %w", err)
@@ -146,14 +159,16 @@ func notFound(err, sentinel error) error {
 	return err
 }
 
-// violates reports whether err says that a constraint is broken.
+// violates reports whether err is Postgres's of this code and, unless that is
+// empty, about this constraint.
 func violates(err error, code, constraint string) bool {
-	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && pgErr.Code == code && (constraint == "" || pgErr.ConstraintName == constraint)
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pgErr.Code == code && (constraint == "" || pgErr.ConstraintName == constraint)
 }
 
-// The codes of violations.
+// The codes of errors.
 const (
+	deadlock            = "40P01"
 	foreignKeyViolation = "23503"
 	uniqueViolation     = "23505"
 )

@@ -67,6 +67,40 @@ func TestInTx(t *testing.T) {
 	require.NoError(t, s.Ping(t.Context()))
 }
 
+// Two transactions lock two rows crosswise; Postgres ends one of them, and its
+// second try finds the way free.
+func TestDeadlockIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	s := storetest.New(t)
+	a, b := newCluster("a"), newCluster("b")
+	require.NoError(t, s.ClusterInsert(t.Context(), a))
+	require.NoError(t, s.ClusterInsert(t.Context(), b))
+	holds := [2]chan struct{}{make(chan struct{}), make(chan struct{})}
+	tries := make(chan int, 2)
+	errs := make(chan error, 2)
+	for i, order := range [][2]uuid.UUID{{a.ID, b.ID}, {b.ID, a.ID}} {
+		go func() {
+			n := 0
+			errs <- s.InTx(t.Context(), func(ctx context.Context) error {
+				n++
+				if _, err := s.ClusterLock(ctx, order[0]); err != nil {
+					return err
+				}
+				if n == 1 {
+					close(holds[i])
+					<-holds[1-i]
+				}
+				_, err := s.ClusterLock(ctx, order[1])
+				return err
+			})
+			tries <- n
+		}()
+	}
+	require.NoError(t, <-errs)
+	require.NoError(t, <-errs)
+	require.GreaterOrEqual(t, <-tries+<-tries, 3)
+}
+
 // What a transaction announces is heard when it is committed, and not else.
 func TestAnnouncements(t *testing.T) {
 	t.Parallel()

@@ -21,8 +21,14 @@ DELETE FROM agent_sessions WHERE cluster_id = @cluster_id AND epoch = @epoch;
 UPDATE clusters SET last_seen = @last_seen::timestamptz WHERE id = @id;
 
 -- name: SessionExpire :many
-WITH gone AS (
-    DELETE FROM agent_sessions s WHERE s.lease_until < @now::timestamptz
+WITH due AS ( -- the cluster before its session, in the order in which all others lock them
+    SELECT c.id FROM clusters c JOIN agent_sessions s ON s.cluster_id = c.id
+    WHERE s.lease_until < @now::timestamptz
+    ORDER BY c.id
+    FOR UPDATE OF c SKIP LOCKED
+), gone AS (
+    DELETE FROM agent_sessions s USING due
+    WHERE s.cluster_id = due.id AND s.lease_until < @now::timestamptz
     RETURNING s.cluster_id, s.replica, s.epoch, s.seen_at
 )
 UPDATE clusters c SET last_seen = gone.seen_at

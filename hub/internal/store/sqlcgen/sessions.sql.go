@@ -62,8 +62,14 @@ func (q *Queries) SessionEpochs(ctx context.Context, db DBTX, clusterIds []uuid.
 }
 
 const sessionExpire = `-- name: SessionExpire :many
-WITH gone AS (
-    DELETE FROM agent_sessions s WHERE s.lease_until < $1::timestamptz
+WITH due AS ( -- the cluster before its session, in the order in which all others lock them
+    SELECT c.id FROM clusters c JOIN agent_sessions s ON s.cluster_id = c.id
+    WHERE s.lease_until < $1::timestamptz
+    ORDER BY c.id
+    FOR UPDATE OF c SKIP LOCKED
+), gone AS (
+    DELETE FROM agent_sessions s USING due
+    WHERE s.cluster_id = due.id AND s.lease_until < $1::timestamptz
     RETURNING s.cluster_id, s.replica, s.epoch, s.seen_at
 )
 UPDATE clusters c SET last_seen = gone.seen_at
