@@ -176,7 +176,10 @@ func TestDoors(t *testing.T) {
 		{library: "os/exec", behind: []string{"hub/internal/pg", "agent/agenttest", "deploy"}, tests: true},
 		{library: "golang.org/x/sync/errgroup", behind: []string{"internal/run"}},
 		{library: "github.com/tink-crypto/tink-go/v2", behind: []string{"internal/secret"}},
-		{library: "github.com/pkg/errors"}, {library: "github.com/sirupsen/logrus"}, {library: "go.uber.org/zap"}, {library: "github.com/lib/pq"},
+		{library: "github.com/pkg/errors"},
+		{library: "github.com/sirupsen/logrus"},
+		{library: "go.uber.org/zap"},
+		{library: "github.com/lib/pq"},
 		{library: "math/rand"},
 	}
 	for _, f := range tree(t) {

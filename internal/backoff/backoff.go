@@ -29,7 +29,7 @@ func (b *Backoff) Next() time.Duration {
 	} else {
 		b.next *= 2
 	}
-	return 1 + rand.N(d)
+	return 1 + rand.N(d) //nolint:gosec // jitter is no secret
 }
 
 // Reset starts again at base: the thing worked.

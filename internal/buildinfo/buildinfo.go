@@ -5,7 +5,7 @@ import "runtime/debug"
 
 // version is set by the linker:
 // -X github.com/budecosystem/budcluster/internal/buildinfo.version=1.2.3.
-var version = "0.1.0" //nolint:gochecknoglobals // the linker can only set a global
+var version = "0.1.0"
 
 // Version is the release version, without a leading v.
 func Version() string { return version }

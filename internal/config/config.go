@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -122,7 +123,7 @@ func appendLeaves(leaves []leaf, path []string, v reflect.Value) ([]leaf, error)
 		}
 		at := path
 		if !inline {
-			at = append(path[:len(path):len(path)], name)
+			at = append(slices.Clip(path), name)
 		}
 		fv := v.Field(i)
 		switch {

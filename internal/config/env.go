@@ -10,7 +10,7 @@ import (
 
 // serviceLink matches the variables that Kubernetes sets for each Service of a
 // pod's namespace: a Service named like our prefix must not stop the program.
-var serviceLink = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`) //nolint:gochecknoglobals // a constant in all but syntax
+var serviceLink = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
 func loadEnv(leaves []leaf, src Source) error {
 	if src.EnvPrefix == "" {

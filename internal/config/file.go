@@ -18,7 +18,7 @@ func loadFile(leaves []leaf, path string) error {
 	if path == "" {
 		return nil
 	}
-	data, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("configuration file %s does not exist; create it or name another", path)
 	}

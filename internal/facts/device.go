@@ -169,7 +169,7 @@ func (r *reader) repeat(prefix string, n int64, like Device) []Device {
 		n = maxDevices
 	}
 	devices := make([]Device, 0, n)
-	for i := range int32(n) { //nolint:gosec // bounded above
+	for i := range int32(n) {
 		d := like
 		d.ID = prefix + "-" + strconv.Itoa(int(i))
 		d.Index = &i

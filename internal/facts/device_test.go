@@ -37,18 +37,38 @@ func a100() map[string]string {
 // accelerators leaves the CPU out.
 func accelerators(devices []facts.Device) []facts.Device { return devices[1:] }
 
-func TestDevicesFrom(t *testing.T) {
-	t.Parallel()
-	gpus := func(n string) map[string]string {
-		return map[string]string{"cpu": "64", "memory": "512Gi", "nvidia.com/gpu": n}
+// deviceCase is what a node shows and what is read from it.
+type deviceCase struct {
+	src      facts.NodeSource
+	count    int                    // accelerators
+	check    func(d facts.Device)   // the first one
+	all      func(d []facts.Device) // all of them
+	problems []string               // a part of each
+}
+
+func (tc deviceCase) run(t *testing.T) {
+	t.Helper()
+	devices, problems := facts.DevicesFrom(tc.src)
+	require.Len(t, accelerators(devices), tc.count)
+	require.Len(t, problems, len(tc.problems), "%q", problems)
+	for i, part := range tc.problems {
+		require.Contains(t, problems[i], part)
 	}
-	tests := map[string]struct {
-		src      facts.NodeSource
-		count    int                    // accelerators
-		check    func(d facts.Device)   // the first one
-		all      func(d []facts.Device) // all of them
-		problems []string               // a part of each
-	}{
+	if tc.check != nil {
+		tc.check(devices[1])
+	}
+	if tc.all != nil {
+		tc.all(accelerators(devices))
+	}
+}
+
+func gpus(n string) map[string]string {
+	return map[string]string{"cpu": "64", "memory": "512Gi", "nvidia.com/gpu": n}
+}
+
+func TestDevicesFromNVIDIA(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]deviceCase{
 		"eight labelled GPUs": {
 			src: facts.NodeSource{Labels: a100(), Capacity: gpus("8"), Allocatable: gpus("8")}, count: 8,
 			check: func(d facts.Device) {
@@ -147,6 +167,17 @@ func TestDevicesFrom(t *testing.T) {
 			src: facts.NodeSource{Labels: a100()}, count: 8,
 			check: func(d facts.Device) { require.Equal(t, facts.HealthUnknown, d.Health) },
 		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tc.run(t)
+		})
+	}
+}
+
+func TestDevicesFromOtherVendors(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]deviceCase{
 		"eight AMD GPUs": {
 			src: facts.NodeSource{
 				Labels:   map[string]string{"amd.com/gpu.device-id": "74a1", "amd.com/gpu.vram": "192G", "beta.amd.com/gpu.device-id.74a1": "8"},
@@ -188,22 +219,10 @@ func TestDevicesFrom(t *testing.T) {
 				Allocatable: map[string]string{"nvidia.com/gpu": "8", "amd.com/gpu": "2", "habana.ai/gaudi": "1"},
 			}, count: 11,
 		},
-	}
-	for name, tc := range tests {
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			devices, problems := facts.DevicesFrom(tc.src)
-			require.Len(t, accelerators(devices), tc.count)
-			require.Len(t, problems, len(tc.problems), "%q", problems)
-			for i, part := range tc.problems {
-				require.Contains(t, problems[i], part)
-			}
-			if tc.check != nil {
-				tc.check(devices[1])
-			}
-			if tc.all != nil {
-				tc.all(accelerators(devices))
-			}
+			tc.run(t)
 		})
 	}
 }

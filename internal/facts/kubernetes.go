@@ -28,9 +28,14 @@ func Distribution(version string, labels map[string]string, groups []string) str
 		}
 	}
 	for _, by := range []struct{ label, name string }{
-		{"kubernetes.azure.com/cluster", "aks"}, {"kubernetes.azure.com/nodepool-name", "aks"}, {"eks.amazonaws.com/nodegroup", "eks"},
-		{"cloud.google.com/gke-nodepool", "gke"}, {"microk8s.io/cluster", "microk8s"}, {"minikube.k8s.io/name", "minikube"},
-		{"oke.oraclecloud.com/node.info.private_subnet", "oke"}, {"doks.digitalocean.com/node-pool", "doks"},
+		{"kubernetes.azure.com/cluster", "aks"},
+		{"kubernetes.azure.com/nodepool-name", "aks"},
+		{"eks.amazonaws.com/nodegroup", "eks"},
+		{"cloud.google.com/gke-nodepool", "gke"},
+		{"microk8s.io/cluster", "microk8s"},
+		{"minikube.k8s.io/name", "minikube"},
+		{"oke.oraclecloud.com/node.info.private_subnet", "oke"},
+		{"doks.digitalocean.com/node-pool", "doks"},
 	} {
 		if _, ok := labels[by.label]; ok {
 			return by.name

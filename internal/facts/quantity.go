@@ -69,7 +69,7 @@ func multiplier(unit string) (*big.Rat, error) {
 		return big.NewRat(1, 1e3), nil
 	}
 	if i := strings.Index(binary, unit[:1]); i >= 0 && len(unit) == 2 && unit[1] == 'i' {
-		return new(big.Rat).SetInt(one.Lsh(one, uint(10*(i+1)))), nil //nolint:gosec // i is below six
+		return new(big.Rat).SetInt(one.Lsh(one, uint(10*(i+1)))), nil
 	}
 	if i := strings.Index(decimal, unit); i >= 0 && len(unit) == 1 {
 		return new(big.Rat).SetInt(one.Exp(big.NewInt(1000), big.NewInt(int64(i+1)), nil)), nil

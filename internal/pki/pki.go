@@ -55,8 +55,8 @@ const (
 )
 
 var (
-	trustDomainForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$`)          //nolint:gochecknoglobals // a constant in all but syntax
-	replicaForm     = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`) //nolint:gochecknoglobals // a constant in all but syntax
+	trustDomainForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$`)
+	replicaForm     = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)
 )
 
 // ParseID reads an identity in its one spelling: what is accepted gives the

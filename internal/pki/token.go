@@ -50,7 +50,7 @@ func ParseJoinToken(s string) (JoinToken, error) {
 		return JoinToken{}, errors.New("join token is empty; make one with: budcluster cluster create NAME")
 	}
 	if strings.HasPrefix(s, "budk_") {
-		return JoinToken{}, errors.New("this is an API key, not a join token; a join token begins with bud1.")
+		return JoinToken{}, errors.New("this is an API key, not a join token, which would begin with bud1")
 	}
 	if len(s) > maxTokenText {
 		return JoinToken{}, fmt.Errorf("join token has %d characters, which is too long; copy it again from the hub", len(s))

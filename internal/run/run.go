@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -108,8 +109,7 @@ func (g *Group) stop() {
 	}
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
-	for i := len(g.tasks) - 1; i >= 0; i-- {
-		t := g.tasks[i]
+	for _, t := range slices.Backward(g.tasks) {
 		t.ask()
 		select {
 		case <-t.done:
@@ -146,9 +146,9 @@ func (g *Group) collect(first *task) error {
 	if first != nil {
 		add(first)
 	}
-	for i := len(g.tasks) - 1; i >= 0; i-- {
-		if g.tasks[i] != first {
-			add(g.tasks[i])
+	for _, t := range slices.Backward(g.tasks) {
+		if t != first {
+			add(t)
 		}
 	}
 	return errors.Join(errs...)

@@ -64,7 +64,7 @@ func (k *Keyring) Unseal(sealed, associatedData []byte) ([]byte, error) {
 }
 
 func readKeyset(path string) (*keyset.Handle, error) {
-	data, err := os.ReadFile(path) //nolint:gosec // the operator names the folder
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
 	}

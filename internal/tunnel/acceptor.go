@@ -225,14 +225,13 @@ func (a *Acceptor) handshakeFailed(ctx context.Context, raw net.Conn, err error)
 
 // explainCaller says what an agent did wrong, for the hub's operator.
 func explainCaller(err error) error {
-	var record tls.RecordHeaderError
-	if errors.As(err, &record) {
+	if record, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		if isHTTP(record.RecordHeader) {
 			return fmt.Errorf("the client speaks plain HTTP; it means another port, or a health check is set to HTTP where TCP belongs: %w", err)
 		}
 		return fmt.Errorf("the client does not speak TLS, so it is no agent: %w", err)
 	}
-	if alert, ok := remoteAlert(err); ok && alert == alertBadCertificate {
+	if alert, ok := remoteAlert(err); ok && alert == errAlertBadCertificate {
 		return fmt.Errorf("the agent refused this hub's certificate; add the name that it dials to tunnel.names, or give it a token of this hub: %w", err)
 	}
 	return pki.CallerError(err, time.Now())

@@ -21,7 +21,7 @@ import (
 // tcpPair is a connection over loopback.
 func tcpPair(tb testing.TB) (client, server net.Conn) {
 	tb.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a helper of benchmarks
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(tb, err)
 	defer func() { _ = ln.Close() }()
 	accepted := make(chan net.Conn, 1)
@@ -33,7 +33,7 @@ func tcpPair(tb testing.TB) (client, server net.Conn) {
 		}
 		accepted <- conn
 	}()
-	client, err = net.Dial("tcp", ln.Addr().String()) //nolint:noctx // a helper of benchmarks
+	client, err = net.Dial("tcp", ln.Addr().String())
 	require.NoError(tb, err)
 	return client, <-accepted
 }
@@ -51,7 +51,7 @@ func benchSessions(b *testing.B, w *world, o tunnel.Options) (agent, hub *tunnel
 // directClient is gRPC over the same TLS without a tunnel.
 func directClient(b *testing.B, w *world) agentv1.AgentServiceClient {
 	b.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a benchmark
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(b, err)
 	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(&tls.Config{
 		Certificates: []tls.Certificate{w.hub}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: w.pool, MinVersion: tls.VersionTLS13,
@@ -208,5 +208,5 @@ func inUse() int64 {
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return int64(m.HeapInuse + m.StackInuse) //nolint:gosec // far below
+	return int64(m.HeapInuse + m.StackInuse)
 }

@@ -141,6 +141,7 @@ func (d *Dialer) resolve(ctx context.Context, hostport string) ([]string, error)
 		return nil, &net.DNSError{Err: "no addresses", Name: host, IsNotFound: true}
 	}
 	addresses := slices.Clone(hosts)
+	//nolint:gosec // the order is no secret
 	rand.Shuffle(len(addresses), func(i, j int) { addresses[i], addresses[j] = addresses[j], addresses[i] })
 	for i, a := range addresses {
 		addresses[i] = net.JoinHostPort(a, port)

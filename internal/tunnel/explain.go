@@ -13,14 +13,14 @@ import (
 
 // The alerts (RFC 8446 §6) by which the peer refuses a handshake.
 const (
-	alertHandshakeFailure    tls.AlertError = 40
-	alertBadCertificate      tls.AlertError = 42
-	alertCertificateExpired  tls.AlertError = 45
-	alertUnknownCA           tls.AlertError = 48
-	alertProtocolVersion     tls.AlertError = 70
-	alertInternalError       tls.AlertError = 80
-	alertCertificateRequired tls.AlertError = 116
-	alertNoProtocol          tls.AlertError = 120
+	errAlertHandshakeFailure    tls.AlertError = 40
+	errAlertBadCertificate      tls.AlertError = 42
+	errAlertCertificateExpired  tls.AlertError = 45
+	errAlertUnknownCA           tls.AlertError = 48
+	errAlertProtocolVersion     tls.AlertError = 70
+	errAlertInternalError       tls.AlertError = 80
+	errAlertCertificateRequired tls.AlertError = 116
+	errAlertNoProtocol          tls.AlertError = 120
 )
 
 // explain turns what the network and TLS say after the handshake into a
@@ -49,8 +49,8 @@ func remoteAlert(err error) (tls.AlertError, bool) {
 		return 0, false
 	}
 	for _, alert := range []tls.AlertError{
-		alertHandshakeFailure, alertBadCertificate, alertCertificateExpired, alertUnknownCA,
-		alertProtocolVersion, alertInternalError, alertCertificateRequired, alertNoProtocol,
+		errAlertHandshakeFailure, errAlertBadCertificate, errAlertCertificateExpired, errAlertUnknownCA,
+		errAlertProtocolVersion, errAlertInternalError, errAlertCertificateRequired, errAlertNoProtocol,
 	} {
 		if op.Err.Error() == alert.Error() {
 			return alert, true
@@ -62,15 +62,15 @@ func remoteAlert(err error) (tls.AlertError, bool) {
 func explainAlert(alert tls.AlertError, err error) error {
 	var says string
 	switch alert {
-	case alertCertificateExpired:
+	case errAlertCertificateExpired:
 		says = "the hub refused this agent's certificate as expired; it is renewed within the grace time, after that join again with a new token, and check the clocks of both"
-	case alertUnknownCA, alertBadCertificate:
+	case errAlertUnknownCA, errAlertBadCertificate:
 		says = "the hub refused this agent's certificate, which is not from its authority; join again with a token of this hub"
-	case alertCertificateRequired:
+	case errAlertCertificateRequired:
 		says = "the hub wants a certificate and this agent showed none; join with a token"
-	case alertNoProtocol:
+	case errAlertNoProtocol:
 		says = "the hub does not speak this agent's version of the tunnel; check the address, and the versions of both"
-	case alertProtocolVersion, alertHandshakeFailure:
+	case errAlertProtocolVersion, errAlertHandshakeFailure:
 		says = "the peer refused TLS 1.3; check the address, and whether a proxy inspects TLS on the way"
 	default:
 		says = "the hub could not answer; its log says why"

@@ -32,7 +32,6 @@ func GRPCServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.Creds(ServerCredentials()),
 		grpc.ReadBufferSize(0),
-		grpc.SharedWriteBuffer(true),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxSendMsgSize(maxMessage),
 		grpc.ConnectionTimeout(preface),
@@ -44,7 +43,6 @@ func GRPCDialOptions() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithTransportCredentials(laneCredentials{}),
 		grpc.WithReadBufferSize(0),
-		grpc.WithSharedWriteBuffer(true),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithNoProxy(),
@@ -163,18 +161,18 @@ func (c laneCredentials) Clone() credentials.TransportCredentials { return c }
 
 func (laneCredentials) OverrideServerName(string) error { return nil }
 
-func authInfo(ctx context.Context) (AuthInfo, bool) {
+func authInfo(ctx context.Context) AuthInfo {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return AuthInfo{}, false
+		return AuthInfo{}
 	}
-	info, ok := p.AuthInfo.(AuthInfo)
-	return info, ok
+	info, _ := p.AuthInfo.(AuthInfo)
+	return info
 }
 
 // SessionFrom gives the session that a call came on; none on the join lane.
 func SessionFrom(ctx context.Context) (*Session, bool) {
-	info, _ := authInfo(ctx)
+	info := authInfo(ctx)
 	return info.Session, info.Session != nil
 }
 
@@ -182,13 +180,13 @@ func SessionFrom(ctx context.Context) (*Session, bool) {
 // signed it for a cluster, and the caller has its key; on the join lane
 // (LaneFrom) it may have expired. Nothing else says who a caller is.
 func PeerCertificate(ctx context.Context) (*x509.Certificate, bool) {
-	info, _ := authInfo(ctx)
+	info := authInfo(ctx)
 	return info.Peer, info.Peer != nil
 }
 
 // LaneFrom gives the lane that a call came on; empty if it came through no
 // tunnel.
 func LaneFrom(ctx context.Context) string {
-	info, _ := authInfo(ctx)
+	info := authInfo(ctx)
 	return info.Lane
 }

@@ -47,6 +47,7 @@ func (h Header) AppendBinary(b []byte) ([]byte, error) {
 	if err := checkLane(h.Lane); err != nil {
 		return b, err
 	}
+	//nolint:gosec // checkLane bounds the length
 	b = append(b, headerVersion, byte(h.Kind), byte(len(h.Lane)))
 	return append(b, h.Lane...), nil
 }

@@ -22,6 +22,5 @@ func (l muxLog) Printf(format string, v ...any) { l.line(fmt.Sprintf(format, v..
 func (l muxLog) Println(v ...any) { l.line(fmt.Sprintln(v...)) }
 
 func (l muxLog) line(text string) {
-	//nolint:sloglint // yamux has no context
 	l.log.Debug("mux", slog.String(logkey.Message, strings.TrimSpace(text)))
 }

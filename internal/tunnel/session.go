@@ -177,7 +177,6 @@ func (s *Session) readHeader(stream *yamux.Stream) (Header, error) {
 // refuse ends one stream; the session lives on.
 func (s *Session) refuse(stream *yamux.Stream, why error) {
 	if n, ok := s.refusals.allow(); ok && !s.mux.IsClosed() {
-		//nolint:sloglint // the constructor's owner has no context either
 		s.log.Warn("stream refused", slog.String(logkey.RemoteAddr, addrOf(s.wire)), slog.Int64(logkey.Count, n), slog.Any(logkey.Error, why))
 	}
 	s.open.Add(-1)

@@ -221,7 +221,7 @@ func delay(conn net.Conn, by time.Duration) (net.Conn, func()) {
 		for l := range d.queue {
 			time.Sleep(time.Until(l.at))
 			if _, err := conn.Write(l.data); err != nil {
-				for range d.queue { //nolint:revive // drain
+				for range d.queue {
 				}
 				return
 			}
@@ -309,7 +309,7 @@ func rawPeer(t *testing.T, o tunnel.Options) (*yamux.Session, *tunnel.Session) {
 func TestBadStreamsAreRefused(t *testing.T) { //nolint:paralleltest // testutil.Bubble
 	garbage := make([]byte, 64)
 	_, _ = rand.Read(garbage)
-	for name, head := range map[string][]byte{
+	for name, head := range map[string][]byte{ //nolint:paralleltest // testutil.Bubble
 		"garbage":         append([]byte{0xff}, garbage...),
 		"HTTP/2 preface":  []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
 		"unknown kind":    {1, 99, 1, 'x'},
@@ -479,7 +479,7 @@ func (c *counted) Read(b []byte) (int, error) {
 	return 1, nil
 }
 
-func TestWatch(t *testing.T) {
+func TestWatch(t *testing.T) { //nolint:paralleltest // testutil.Bubble
 	testutil.Bubble(t, func(t *testing.T) {
 		watch := tunnel.NewWatch(25 * time.Second)
 		start := time.Now()

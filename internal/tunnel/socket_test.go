@@ -37,7 +37,7 @@ func (n names) LookupHost(_ context.Context, host string) ([]string, error) {
 	return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 }
 
-var local = names{hubName: {"127.0.0.1"}, "proxy.example.com": {"127.0.0.1"}} //nolint:gochecknoglobals // a constant
+var local = names{hubName: {"127.0.0.1"}, "proxy.example.com": {"127.0.0.1"}}
 
 // hub is an acceptor with gRPC servers of both lanes behind it.
 type hub struct {
@@ -320,7 +320,7 @@ func TestStrangers(t *testing.T) {
 	require.Less(t, time.Since(start), 5*time.Second)
 
 	// A browser that speaks TLS but none of our protocols.
-	browser := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}, ServerName: hubName} //nolint:gosec // a stranger
+	browser := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}, ServerName: hubName}
 	_, err := (&tunnel.Dialer{Resolver: local}).Dial(t.Context(), h.addr, browser)
 	require.ErrorContains(t, err, "does not speak this agent's version")
 }
