@@ -103,7 +103,13 @@ context that "budcluster login" made.
 	root.AddCommand(
 		a.login(), a.contexts(), a.clusters(), a.tokens(), a.nodes(), a.devices(), a.charts(), a.releases(), a.events(), a.keys(), a.version(),
 	)
-	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.checkOutput() }
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		// cobra looks at these later, and its errors are not ours.
+		if err := errors.Join(cmd.ValidateRequiredFlags(), cmd.ValidateFlagGroups()); err != nil {
+			return &usageError{err: err}
+		}
+		return a.checkOutput()
+	}
 	wrapArgs(root)
 	return root
 }

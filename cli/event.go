@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -167,8 +168,9 @@ func (e *eventPrinter) print(ctx context.Context, ev hubapi.Event) error {
 		if e.p.wide() {
 			id = fmt.Sprintf("%-8d ", ev.ID) + fmt.Sprintf("%-10s ", safe(cmp.Or(ev.Actor, "-")))
 		}
-		_, err = fmt.Fprintf(e.p.out, "%s  %s%s %-16s %-20s %s\n", e.p.paint(cell{text: ev.At.UTC().Format(time.DateTime), tone: dim}), id,
+		line := fmt.Sprintf("%s  %s%s %-16s %-20s %s", e.p.paint(cell{text: ev.At.UTC().Format(time.DateTime), tone: dim}), id,
 			e.p.paint(cell{text: fmt.Sprintf("%-20s", ev.Type), tone: toneOf(ev)}), safe(cmp.Or(e.cluster(ctx, ev.ClusterID), "-")), safe(cmp.Or(ev.Subject, "-")), safe(ev.Message))
+		_, err = fmt.Fprintln(e.p.out, strings.TrimRight(line, " "))
 	}
 	if err != nil {
 		return fmt.Errorf("print event: %w", err)

@@ -161,7 +161,7 @@ func (p *printer) node(n hubapi.Node) {
 		p.facts(a.Type, a.Address)
 	}
 	p.section("Resources")
-	_ = p.table([]string{"", "CPU", "MEMORY", "PODS", "OTHER"}, [][]cell{
+	_ = p.table([]string{" ", "CPU", "MEMORY", "PODS", "OTHER"}, [][]cell{
 		p.amounts("capacity", n.Capacity), p.amounts("allocatable", n.Allocatable), p.amounts("requested", n.Requested), p.amounts("available", n.Available),
 	})
 	if len(n.Devices) > 0 {

@@ -278,6 +278,8 @@ func size(n int64) string {
 	switch {
 	case n <= 0:
 		return "0"
+	case n < 1<<10:
+		return fmt.Sprintf("%dB", n)
 	case n < 1<<20:
 		return fmt.Sprintf("%.0fKiB", float64(n)/(1<<10))
 	case n < 1<<30:

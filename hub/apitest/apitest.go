@@ -193,15 +193,23 @@ func (h *Hub) SetNode(id uuid.UUID, n facts.Node) {
 }
 
 // Report sets what the agent says of a release, and makes the event.
-func (h *Hub) Report(clusterID uuid.UUID, name string, st release.Status) {
+func (h *Hub) Report(clusterID uuid.UUID, name string, st hubapi.ReleaseStatus) {
 	defer h.lock()()
 	r := h.releaseLocked(clusterID, name)
 	if r == nil {
 		panic("no release " + name)
 	}
-	r.Status = st
+	r.Status = release.Status{
+		ObservedGeneration: st.ObservedGeneration, Phase: agentv1.Phase(st.Phase), Reason: st.Reason, Message: st.Message,
+		Ready: st.Ready, Total: st.Total, WaitingFor: st.WaitingFor, ChartVersion: st.ChartVersion, AppVersion: st.AppVersion,
+		Revision: st.Revision, Owned: st.Owned, Outputs: st.Outputs, Attempts: st.Attempts, Corrections: st.Corrections,
+		ChangedAt: st.ChangedAt, RetryAt: st.RetryAt,
+	}
+	for _, d := range st.Drift {
+		r.Status.Drift = append(r.Status.Drift, release.Drift(d))
+	}
 	kind := event.ReleaseStatus
-	if st.Phase == agentv1.PhaseRemoved {
+	if st.Phase == hubapi.PhaseRemoved {
 		delete(h.releases, r.ID)
 		kind = event.ReleaseRemoved
 	}

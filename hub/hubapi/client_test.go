@@ -21,7 +21,6 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/access"
 	"github.com/budecosystem/budcluster/hub/internal/chart"
 	"github.com/budecosystem/budcluster/hub/internal/event"
-	"github.com/budecosystem/budcluster/hub/internal/release"
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
 )
 
@@ -226,11 +225,11 @@ func apply(t *testing.T, c *hubapi.Client, values string) hubapi.Release {
 func TestWaitRelease(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		last   release.Status
+		last   hubapi.ReleaseStatus
 		failed bool
 	}{
-		"ready":  {last: release.Status{ObservedGeneration: 1, Phase: agentv1.PhaseReady, Ready: 3, Total: 3}},
-		"failed": {last: release.Status{ObservedGeneration: 1, Phase: agentv1.PhaseFailed, Message: "values do not fit"}, failed: true},
+		"ready":  {last: hubapi.ReleaseStatus{ObservedGeneration: 1, Phase: hubapi.PhaseReady, Ready: 3, Total: 3}},
+		"failed": {last: hubapi.ReleaseStatus{ObservedGeneration: 1, Phase: hubapi.PhaseFailed, Message: "values do not fit"}, failed: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -238,10 +237,10 @@ func TestWaitRelease(t *testing.T) {
 			id := h.AddCluster("edge")
 			client := h.Client(t, access.RoleOperator)
 			r := apply(t, client, `{}`)
-			steps := []release.Status{
-				{ObservedGeneration: 0, Phase: agentv1.PhaseReady}, // of an older generation: not what is waited for
-				{ObservedGeneration: 1, Phase: agentv1.PhaseInstalling},
-				{ObservedGeneration: 1, Phase: agentv1.PhaseProgressing, Ready: 1, Total: 3},
+			steps := []hubapi.ReleaseStatus{
+				{ObservedGeneration: 0, Phase: hubapi.PhaseReady}, // of an older generation: not what is waited for
+				{ObservedGeneration: 1, Phase: hubapi.PhaseInstalling},
+				{ObservedGeneration: 1, Phase: hubapi.PhaseProgressing, Ready: 1, Total: 3},
 				c.last,
 			}
 			var seen []string
@@ -277,7 +276,7 @@ func TestWaitReleaseGoneAndItsEnds(t *testing.T) {
 	require.NoError(t, c.WaitReleaseGone(t.Context(), "edge", "app", func(hubapi.Release) {
 		if !told {
 			told = true
-			h.Report(id, "app", release.Status{Phase: agentv1.PhaseRemoved})
+			h.Report(id, "app", hubapi.ReleaseStatus{Phase: hubapi.PhaseRemoved})
 		}
 	}))
 	_, err = c.WaitRelease(t.Context(), "edge", "app", 1, nil)
