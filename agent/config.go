@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"time"
 )
 
@@ -100,7 +101,8 @@ func (c *Config) Check() error {
 	wrong(len(c.Hub.Addresses) == 0, "hub.addresses is empty: name at least one host:port of the hub's tunnel")
 	for _, a := range c.Hub.Addresses {
 		host, port, err := net.SplitHostPort(a)
-		wrong(err != nil || host == "" || port == "", "hub.addresses has %q, which is not host:port, e.g. hub.example.com:8443", a)
+		_, notNumber := strconv.ParseUint(port, 10, 16)
+		wrong(err != nil || host == "" || notNumber != nil, "hub.addresses has %q, which is not host:port, e.g. hub.example.com:8443", a)
 	}
 	wrong(c.Namespace == "", "namespace is empty: name the agent's own namespace")
 	wrong(c.IdentitySecret == "", "identitySecret is empty: name the Secret that keeps the identity")

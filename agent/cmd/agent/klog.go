@@ -9,24 +9,21 @@ import (
 	"github.com/budecosystem/budcluster/internal/logkey"
 )
 
-// adoptKlog sends what client-go logs to our log. What it finds informative is
-// for us, so it becomes debug: an idle agent is silent.
+// adoptKlog sends what client-go logs to our log, as debug: an idle agent is
+// silent, and what client-go finds an error it retries. With the API server
+// away that is two lines a second; we say it once.
 func adoptKlog(log *slog.Logger) {
 	klog.SetSlogLogger(slog.New(demoted{log.With(slog.String(logkey.Component, "client-go")).Handler()}))
 }
 
 type demoted struct{ slog.Handler }
 
-func (d demoted) Enabled(ctx context.Context, level slog.Level) bool {
-	return d.Handler.Enabled(ctx, demote(level))
+func (d demoted) Enabled(ctx context.Context, _ slog.Level) bool {
+	return d.Handler.Enabled(ctx, slog.LevelDebug)
 }
 
 func (d demoted) Handle(ctx context.Context, r slog.Record) error {
-	level := demote(r.Level)
-	if !d.Handler.Enabled(ctx, level) {
-		return nil
-	}
-	r.Level = level
+	r.Level = slog.LevelDebug
 	return d.Handler.Handle(ctx, r)
 }
 
@@ -35,11 +32,3 @@ func (d demoted) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 
 func (d demoted) WithGroup(name string) slog.Handler { return demoted{d.Handler.WithGroup(name)} }
-
-// demote keeps errors as warnings: client-go retries whatever it reports.
-func demote(level slog.Level) slog.Level {
-	if level >= slog.LevelError {
-		return slog.LevelWarn
-	}
-	return min(level, slog.LevelDebug)
-}

@@ -47,8 +47,7 @@ func New(cfg Config) (*Hub, error) {
 		return nil, errors.New("hub.addresses is empty: name at least one host:port of the hub's tunnel")
 	}
 	for _, a := range cfg.Addresses {
-		host, port, err := net.SplitHostPort(a)
-		if err != nil || host == "" || port == "" {
+		if _, _, err := net.SplitHostPort(a); err != nil {
 			return nil, fmt.Errorf("hub.addresses has %q, which is not host:port, e.g. hub.example.com:8443", a)
 		}
 	}

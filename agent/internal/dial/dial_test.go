@@ -67,7 +67,7 @@ func TestDialUsesTheConfiguredName(t *testing.T) {
 
 func TestNewRefusesBadAddresses(t *testing.T) {
 	t.Parallel()
-	for _, addresses := range [][]string{nil, {"hub"}, {"hub:1", ":8443"}, {"https://hub:8443"}} {
+	for _, addresses := range [][]string{nil, {"hub"}, {"hub:1", "hub:1:2"}, {"https://hub:8443"}} {
 		_, err := dial.New(dial.Config{Addresses: addresses, Dialer: &dialer{}})
 		require.Error(t, err, addresses)
 	}

@@ -193,19 +193,37 @@ func (c *Collector) probe(ctx context.Context) error {
 	defer tick.Stop()
 	failures := 0
 	for {
-		if err := c.ask(ctx); err == nil {
-			failures = 0
-			c.cfg.Board.Clear(health.APIServerUnreachable)
-		} else if failures++; failures > 1 && ctx.Err() == nil { // one lost answer is no outage
-			c.cfg.Board.Set(health.APIServerUnreachable,
-				"the Kubernetes API server does not answer, so what is reported is what was last seen: "+err.Error())
+		err := c.ask(ctx)
+		if ctx.Err() != nil {
+			return nil
 		}
+		failures = c.judge(ctx, failures, err)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
 	}
+}
+
+// judge counts failures in a row; one lost answer is no outage.
+func (c *Collector) judge(ctx context.Context, failures int, err error) int {
+	if err == nil {
+		if failures > 1 {
+			c.log.InfoContext(ctx, "the API server answers again")
+		}
+		c.cfg.Board.Clear(health.APIServerUnreachable)
+		return 0
+	}
+	failures++
+	if failures == 2 {
+		c.log.WarnContext(ctx, "the API server does not answer", slog.Any(logkey.Error, err))
+	}
+	if failures > 1 {
+		c.cfg.Board.Set(health.APIServerUnreachable,
+			"the Kubernetes API server does not answer, so what is reported is what was last seen: "+err.Error())
+	}
+	return failures
 }
 
 func (c *Collector) ask(ctx context.Context) error {

@@ -16,6 +16,7 @@ import (
 	"github.com/budecosystem/budcluster/agent/internal/health"
 	"github.com/budecosystem/budcluster/agent/internal/link"
 	"github.com/budecosystem/budcluster/internal/facts"
+	"github.com/budecosystem/budcluster/internal/testutil"
 	"github.com/budecosystem/budcluster/internal/tunnel"
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
 )
@@ -50,7 +51,7 @@ func setup(t *testing.T, change ...func(*bundle)) *bundle {
 
 func inBubble(t *testing.T, test func(t *testing.T, b *bundle), change ...func(*bundle)) {
 	t.Helper()
-	agenttest.Bubble(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		b := setup(t, change...)
 		test(t, b)
 		b.stop()
@@ -199,7 +200,7 @@ func TestGoAway(t *testing.T) {
 // the rightful one out again.
 func TestFencedWaitsForTheLease(t *testing.T) {
 	t.Parallel()
-	agenttest.Bubble(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		hub, network := agenttest.NewHub(t, agenttest.HubConfig{}), agenttest.NewNet()
 		cert, ca := hub.Identity(t)
 		confirmed := make(chan struct{})
@@ -249,7 +250,7 @@ func TestRefused(t *testing.T) {
 // TestForeignHub: the address leads to a hub of another authority.
 func TestForeignHub(t *testing.T) {
 	t.Parallel()
-	agenttest.Bubble(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		hub, network := agenttest.NewHub(t, agenttest.HubConfig{}), agenttest.NewNet()
 		cert, ca := agenttest.NewHub(t, agenttest.HubConfig{}).Identity(t)
 		end := agenttest.NewLink(t, agenttest.LinkConfig{Dialer: &tunnel.Dialer{NetDial: network.Dial}, Certificate: cert, BundlePEM: ca})
@@ -267,7 +268,7 @@ func TestForeignHub(t *testing.T) {
 // us only after the handshake.
 func TestUnknownAgent(t *testing.T) {
 	t.Parallel()
-	agenttest.Bubble(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		hub, network := agenttest.NewHub(t, agenttest.HubConfig{}), agenttest.NewNet()
 		cert, _ := agenttest.NewHub(t, agenttest.HubConfig{}).Identity(t)
 		_, ca := hub.Identity(t)
@@ -285,7 +286,7 @@ func TestUnknownAgent(t *testing.T) {
 // TestExpiredForTheHub: our clock is slow, so we did not know.
 func TestExpiredForTheHub(t *testing.T) {
 	t.Parallel()
-	agenttest.Bubble(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		hub, network := agenttest.NewHub(t, agenttest.HubConfig{Lifetime: time.Hour}), agenttest.NewNet()
 		cert, ca := hub.Identity(t)
 		time.Sleep(2 * time.Hour)
@@ -397,25 +398,22 @@ func TestRenewedDialsAgain(t *testing.T) {
 }
 
 // TestOverTCP runs the same over real sockets.
-func TestOverTCP(t *testing.T) {
-	t.Parallel()
-	agenttest.Alone(func() {
-		hub := agenttest.NewHub(t, agenttest.HubConfig{})
-		address, stopHub := hub.Listen(t, "")
-		cert, ca := hub.Identity(t)
-		host, _, err := net.SplitHostPort(address)
-		require.NoError(t, err)
-		end := agenttest.NewLink(t, agenttest.LinkConfig{
-			Dialer: &tunnel.Dialer{}, Address: address, ServerName: host, Certificate: cert, BundlePEM: ca,
-		})
-		stop := end.Start(t)
-		hub.Session(t, 1)
-		end.Inventory.SetNode(facts.Node{Name: "n1"})
-		hub.Await(t, "node", func(s agenttest.HubState) bool { return s.Nodes["n1"] != nil })
-		stopHub()
-		_, stopHub = hub.Listen(t, address)
-		hub.Session(t, 2)
-		stop()
-		stopHub()
+func TestOverTCP(t *testing.T) { //nolint:paralleltest // runs before the bubbles: they share yamux's timers
+	hub := agenttest.NewHub(t, agenttest.HubConfig{})
+	address, stopHub := hub.Listen(t, "")
+	cert, ca := hub.Identity(t)
+	host, _, err := net.SplitHostPort(address)
+	require.NoError(t, err)
+	end := agenttest.NewLink(t, agenttest.LinkConfig{
+		Dialer: &tunnel.Dialer{}, Address: address, ServerName: host, Certificate: cert, BundlePEM: ca,
 	})
+	stop := end.Start(t)
+	hub.Session(t, 1)
+	end.Inventory.SetNode(facts.Node{Name: "n1"})
+	hub.Await(t, "node", func(s agenttest.HubState) bool { return s.Nodes["n1"] != nil })
+	stopHub()
+	_, stopHub = hub.Listen(t, address)
+	hub.Session(t, 2)
+	stop()
+	stopHub()
 }
