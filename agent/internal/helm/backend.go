@@ -94,9 +94,30 @@ func (b *restBackend) History(ctx context.Context, ref Ref) (History, error) {
 	}
 	h := make(History, 0, len(list.Items))
 	for i := range list.Items {
-		h = append(h, recordFrom(list.Items[i].Labels))
+		r := recordFrom(list.Items[i].Labels)
+		r.ChangedAt = later(r.ChangedAt, writtenAt(&list.Items[i]))
+		h = append(h, r)
 	}
 	return sortHistory(h), nil
+}
+
+// writtenAt is when the API server last saw a write of the object. Helm's CLI
+// copies the labels with the times from one revision to the next.
+func writtenAt(m *metav1.PartialObjectMetadata) time.Time {
+	at := m.CreationTimestamp.UTC()
+	for _, e := range m.ManagedFields {
+		if e.Time != nil {
+			at = later(at, e.Time.UTC())
+		}
+	}
+	return at
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // Cluster gives an operation discovery and clients of its own, which are

@@ -120,18 +120,49 @@ func (c *Client) Rollback(ctx context.Context, ref Ref, revision int, labels Lab
 
 // Uninstall deletes the objects of a release and keeps its records, marked as
 // uninstalled, so that a restart still knows what must be gone. Purge drops
-// them. An uninstall that was interrupted may be repeated.
+// them. An uninstall that was interrupted may be repeated. Jobs and pods that
+// hooks left go too, other than in Helm: they could still be running.
 func (c *Client) Uninstall(ctx context.Context, ref Ref, timeout time.Duration) error {
 	return c.operate(ctx, ref, nil, func(s *session) error {
 		un := action.NewUninstall(s.cfg)
 		un.KeepHistory = true
 		un.Timeout = cmp.Or(timeout, DefaultTimeout)
-		_, err := un.Run(ref.Name)
+		res, err := un.Run(ref.Name)
+		if err == nil && res != nil {
+			return s.deleteHooks(res.Release)
+		}
 		if err != nil && s.kube != nil && s.kube.deleteErrors != nil {
 			return fmt.Errorf("delete objects: %w", s.kube.deleteErrors)
 		}
 		return err
 	})
+}
+
+// deleteHooks deletes what hooks run, other than what the chart wants to keep.
+func (s *session) deleteHooks(rel *release.Release) error {
+	if rel == nil || s.kube == nil {
+		return nil
+	}
+	var left kube.ResourceList
+	for _, h := range rel.Hooks {
+		if h.Kind != "Job" && h.Kind != "Pod" {
+			continue
+		}
+		list, err := s.kube.Build(bytes.NewBufferString(h.Manifest), false)
+		if err != nil {
+			return fmt.Errorf("read hook %s: %w", h.Path, err)
+		}
+		for _, info := range list {
+			if !kept(info) {
+				left.Append(info)
+			}
+		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	_, errs := s.kube.DeleteWithPropagationPolicy(left, metav1.DeletePropagationBackground)
+	return errors.Join(errs...)
 }
 
 // Purge drops the records of an uninstalled release.

@@ -89,7 +89,7 @@ func (c *Checker) why(ctx context.Context, kind, ns, name string) (string, error
 		if err != nil {
 			return "", err
 		}
-		text := fmt.Sprintf("%d of %d ready", d.Status.ReadyReplicas, replicas(d.Spec.Replicas))
+		text := fmt.Sprintf("%d of %d ready", newReady(d), replicas(d.Spec.Replicas))
 		return c.withPods(ctx, text, deploymentTrouble(d), ns, d.Spec.Selector)
 	case "StatefulSet":
 		s, err := c.typed.AppsV1().StatefulSets(ns).Get(ctx, name, metav1.GetOptions{})
@@ -130,6 +130,15 @@ func replicas(n *int32) int32 {
 		return 1
 	}
 	return *n
+}
+
+// newReady counts the ready pods of the newest template. In the middle of an
+// upgrade readyReplicas counts the old ones, too.
+func newReady(d *appsv1.Deployment) int32 {
+	if d.Status.ObservedGeneration != d.Generation {
+		return 0
+	}
+	return min(d.Status.ReadyReplicas, max(0, d.Status.UpdatedReplicas-d.Status.UnavailableReplicas))
 }
 
 func deploymentTrouble(d *appsv1.Deployment) string {

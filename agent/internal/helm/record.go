@@ -155,10 +155,16 @@ func recordFrom(labels map[string]string) Record {
 	}
 }
 
-// changedAt reads the times that Helm's driver writes, in seconds.
+// The labels in which Helm's driver writes times, in seconds.
+const (
+	labelCreatedAt  = "createdAt"
+	labelModifiedAt = "modifiedAt"
+)
+
+// changedAt reads the times that Helm's driver writes.
 func changedAt(labels map[string]string) time.Time {
 	var last int64
-	for _, key := range []string{"createdAt", "modifiedAt"} {
+	for _, key := range []string{labelCreatedAt, labelModifiedAt} {
 		if at, err := strconv.ParseInt(labels[key], 10, 64); err == nil {
 			last = max(last, at)
 		}
@@ -170,7 +176,9 @@ func changedAt(labels map[string]string) time.Time {
 }
 
 // merge returns a copy of labels with ours set, and without what only held
-// for the record that they were copied from.
+// for the record that they were copied from. Helm's upgrade copies the times
+// too, and its driver then writes the old ones over the new: a revision of a
+// second ago looked as old as the one before, and its deadline had passed.
 func merge(labels, ours map[string]string) map[string]string {
 	out := maps.Clone(labels)
 	if out == nil {
@@ -178,6 +186,8 @@ func merge(labels, ours map[string]string) map[string]string {
 	}
 	delete(out, LabelReady)
 	delete(out, LabelInterrupted)
+	delete(out, labelCreatedAt)
+	delete(out, labelModifiedAt)
 	maps.Copy(out, ours)
 	return out
 }

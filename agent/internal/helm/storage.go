@@ -46,9 +46,11 @@ func (r *recorder) Update(key string, rls *release.Release) error {
 	if err := r.fenced(); err != nil {
 		return err
 	}
+	rls.Labels = maps.Clone(rls.Labels)
+	delete(rls.Labels, labelCreatedAt) // see merge
+	delete(rls.Labels, labelModifiedAt)
 	ours := rls.Labels[LabelOperation] == r.labels[LabelOperation] && r.labels[LabelOperation] != ""
 	if ours && r.ctx.Err() != nil && rls.Info.Status == release.StatusFailed {
-		rls.Labels = maps.Clone(rls.Labels)
 		rls.Labels[LabelInterrupted] = labelTrue
 	}
 	return r.Driver.Update(key, rls)

@@ -118,6 +118,9 @@ func (w *work) interrupted(ctx context.Context, o *observation, r Reason) error 
 	defer cancel()
 	o.Memory.Attempts--
 	r.Code, r.Message = ReasonInterrupted, "the agent was stopped in the middle; it goes on when it is back"
+	if errors.Is(cause, errSuperseded) {
+		r.Message = "interrupted for a newer spec"
+	}
 	return errors.Join(cause, w.tell(last, o, r))
 }
 

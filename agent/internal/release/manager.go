@@ -81,10 +81,11 @@ type Manager struct {
 	board    *board
 	queue    workqueue.TypedRateLimitingInterface[string]
 
-	mu     sync.Mutex // guards tracks, notes, ids
-	tracks map[string]*track
-	notes  map[string]note
-	ids    map[string]string // of the custom resources that were told of, by name
+	mu      sync.Mutex // guards tracks, notes, ids, running
+	tracks  map[string]*track
+	notes   map[string]note
+	ids     map[string]string // of the custom resources that were told of, by name
+	running map[string]context.CancelCauseFunc
 }
 
 // note is what the hub said about a release beside its spec.
@@ -129,7 +130,7 @@ func New(cfg Config) (*Manager, error) {
 		board:    newBoard(),
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[string](time.Second, retryCap)),
-		tracks: map[string]*track{}, notes: map[string]note{}, ids: map[string]string{},
+		tracks: map[string]*track{}, notes: map[string]note{}, ids: map[string]string{}, running: map[string]context.CancelCauseFunc{},
 	}
 	if m.now == nil {
 		m.now = time.Now

@@ -538,6 +538,30 @@ func TestStoppedInTheMiddleOfAHook(t *testing.T) {
 	require.Equal(t, int32(1), s.GetAttempts())
 }
 
+// TestNewSpecEndsAHook: a hook that cannot succeed does not hold up the spec
+// that repairs it, nor a removal; and what hooks left is removed with the rest.
+func TestNewSpecEndsAHook(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	files := simple()
+	files["templates/hook.yaml"] = hook
+	r := b.wanted("web", 1, b.chart(t, "1.0.0", files), `{"word":"one"}`)
+	r.Spec.Timeout.Seconds = 3600
+	b.upsert(t, r)
+	first := b.awaitJob(t, "web-hook")
+	b.upsert(t, b.wanted("web", 2, b.chart(t, "1.0.0", files), `{"word":"two"}`))
+	until(t, "second job", func() bool { return b.awaitJob(t, "web-hook").UID != first.UID })
+
+	r = b.wanted("web", 3, b.chart(t, "1.0.0", files), `{"word":"two"}`)
+	r.Removed = true
+	b.upsert(t, r)
+	b.awaitPhase(t, r, agentv1.PhaseRemoved)
+	until(t, "end of the hook's job", func() bool {
+		_, err := b.typed.BatchV1().Jobs(b.target).Get(t.Context(), "web-hook", metav1.GetOptions{})
+		return apierrors.IsNotFound(err)
+	})
+}
+
 const job = `apiVersion: batch/v1
 kind: Job
 metadata: {name: {{ .Release.Name }}}

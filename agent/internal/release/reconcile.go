@@ -36,13 +36,45 @@ func (m *Manager) reconcile(ctx context.Context, name string) (time.Duration, er
 		return 0, err
 	}
 	defer w.unlock()
+	ctx, done := m.interruptible(ctx, name)
+	defer done()
 	for range maxSteps {
 		next, done, err := w.step(ctx)
+		if errors.Is(context.Cause(ctx), errSuperseded) {
+			return 0, nil // the queue has the new spec
+		}
 		if done || err != nil {
 			return next, err
 		}
 	}
 	return busyPoll, nil
+}
+
+// errSuperseded ends an operation whose spec is not wanted any more: a hook
+// that cannot succeed must not hold up the spec that repairs it.
+var errSuperseded = errors.New("a newer spec has arrived")
+
+// interruptible gives a context that supersede ends.
+func (m *Manager) interruptible(ctx context.Context, name string) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	m.mu.Lock()
+	m.running[name] = cancel
+	m.mu.Unlock()
+	return ctx, func() {
+		m.mu.Lock()
+		delete(m.running, name)
+		m.mu.Unlock()
+		cancel(nil)
+	}
+}
+
+// supersede ends what is being done for an older spec.
+func (m *Manager) supersede(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if cancel, ok := m.running[name]; ok {
+		cancel(errSuperseded)
+	}
 }
 
 // unusable: what is stored cannot be worked on, and only the hub can help.
@@ -181,7 +213,10 @@ func (m *Manager) publish(ctx context.Context, cr *v1alpha1.Release, next v1alph
 // counted even if this process does not survive it.
 func (w *work) announce(ctx context.Context, o *observation, r Reason) error {
 	if r.Message == "" && o.Memory.Attempts > 1 {
-		r.Message = fmt.Sprintf("attempt %d of %d; the last one failed: %s", o.Memory.Attempts, w.want.MaxAttempts, o.Memory.Failure.Message)
+		r.Message = fmt.Sprintf("attempt %d of %d", o.Memory.Attempts, w.want.MaxAttempts)
+		if why := o.Memory.Failure.Message; why != "" {
+			r.Message += "; the last one failed: " + why
+		}
 	}
 	return w.tell(ctx, o, r)
 }

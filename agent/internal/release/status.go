@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -166,6 +167,9 @@ func newBoard() *board {
 func (b *board) set(s *agentv1.ReleaseStatus) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if proto.Equal(b.latest[s.GetId()], s) {
+		return
+	}
 	b.latest[s.GetId()] = s
 	for r := range b.readers {
 		r.addLocked(s)

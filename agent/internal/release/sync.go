@@ -122,6 +122,9 @@ func (m *Manager) Upsert(ctx context.Context, r *agentv1.Release) error {
 	if err != nil {
 		return err
 	}
+	if have == nil || have.Spec.ID != spec.ID || have.Spec.Generation != spec.Generation || have.Spec.Digest != spec.Digest {
+		m.supersede(cr.Name)
+	}
 	m.note(cr.Name, note{fresh: true})
 	return nil
 }
