@@ -115,8 +115,7 @@ func readChart(path string) ([]byte, error) {
 // reason is an error of the file system without the path, which is named by
 // the one who wraps it.
 func reason(err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return pe.Err
 	}
 	return err

@@ -35,7 +35,7 @@ type World struct {
 
 // Run runs one command line and returns the exit status.
 func Run(ctx context.Context, args []string, w World) int {
-	root := newRoot(&w)
+	root := newRoot(&w) //nolint:contextcheck // completions get no context from cobra
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {

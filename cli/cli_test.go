@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -144,7 +145,7 @@ func TestTranscript(t *testing.T) {
 	t.Parallel()
 	h := apitest.New(t, apitest.Options{})
 	s := newShell(t, h)
-	frankfurt, _ := populate(h)
+	frankfurt := populate(h)
 	chart := webChart(t)
 	var out strings.Builder
 	show := func(args ...string) {
@@ -246,9 +247,7 @@ func TestExitStatus(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newShell(t, h)
-			for k, v := range c.env {
-				s.env[k] = v
-			}
+			maps.Copy(s.env, c.env)
 			r := s.run(c.args...)
 			require.Equal(t, c.status, r.status, r.err)
 			require.Contains(t, r.err, c.says)

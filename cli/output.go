@@ -190,19 +190,19 @@ func (p *printer) table(head []string, rows [][]cell) error {
 // facts prints names with values, one on each line; empty values are left out.
 func (p *printer) facts(pairs ...any) {
 	width := 0
-	for i := 0; i < len(pairs); i += 2 {
-		width = max(width, len(pairs[i].(string))) //nolint:forcetypeassert // ours
+	for pair := range slices.Chunk(pairs, 2) {
+		width = max(width, len(fmt.Sprint(pair[0])))
 	}
-	for i := 0; i < len(pairs); i += 2 {
+	for pair := range slices.Chunk(pairs, 2) {
 		var c cell
-		switch v := pairs[i+1].(type) {
+		switch v := pair[1].(type) {
 		case cell:
 			c = v
 		case string:
 			c = text(v)
 		}
 		if c.text != "" {
-			_, _ = fmt.Fprintf(p.out, "%-*s  %s\n", width, pairs[i], p.paint(c))
+			_, _ = fmt.Fprintf(p.out, "%-*s  %s\n", width, pair[0], p.paint(c))
 		}
 	}
 }

@@ -117,7 +117,7 @@ func (w *stepping) Write(p []byte) (int, error) {
 func applyAndWait(t *testing.T, tty bool, last hubapi.ReleaseStatus) (out, errs string, status int) {
 	t.Helper()
 	h := apitest.New(t, apitest.Options{})
-	id, _ := populate(h)
+	id := populate(h)
 	s := newShell(t, h)
 	s.tty = tty
 	say := func(st hubapi.ReleaseStatus) func() { return func() { h.Report(id, "web", st) } }
@@ -174,7 +174,7 @@ func TestWaitEnds(t *testing.T) {
 func TestDeleteWaits(t *testing.T) {
 	t.Parallel()
 	h := apitest.New(t, apitest.Options{})
-	id, _ := populate(h)
+	id := populate(h)
 	s := newShell(t, h)
 	s.ok("release", "apply", "web", "-c", "frankfurt", "-n", "web", "--chart", webChart(t))
 	w := &stepping{seen: map[string]bool{}, steps: map[string]func(){
@@ -190,7 +190,7 @@ func TestDeleteWaits(t *testing.T) {
 func TestWatchEndsWithTheRelease(t *testing.T) {
 	t.Parallel()
 	h := apitest.New(t, apitest.Options{})
-	id, _ := populate(h)
+	id := populate(h)
 	s := newShell(t, h)
 	s.ok("release", "apply", "web", "-c", "frankfurt", "-n", "web", "--chart", webChart(t))
 	w := &stepping{seen: map[string]bool{}, steps: map[string]func(){

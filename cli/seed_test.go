@@ -10,9 +10,9 @@ import (
 )
 
 // populate enters two clusters: frankfurt, which is well, and lyon, which is
-// away.
-func populate(h *apitest.Hub) (frankfurt, lyon uuid.UUID) {
-	frankfurt, lyon = h.AddCluster("frankfurt"), h.AddCluster("lyon")
+// away. It returns the id of frankfurt.
+func populate(h *apitest.Hub) uuid.UUID {
+	frankfurt, lyon := h.AddCluster("frankfurt"), h.AddCluster("lyon")
 	h.SetNode(frankfurt, apitest.Node("worker-1", 2))
 	cordoned := apitest.Node("worker-2", 0)
 	cordoned.Schedulable = false
@@ -27,5 +27,5 @@ func populate(h *apitest.Hub) (frankfurt, lyon uuid.UUID) {
 	broken.Ready, broken.ReadyReason = false, "KubeletNotReady"
 	h.SetNode(lyon, broken)
 	h.Leave(lyon, 7*time.Minute)
-	return frankfurt, lyon
+	return frankfurt
 }

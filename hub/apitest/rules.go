@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -445,10 +446,8 @@ func (h events) EventList(_ context.Context, f event.Filter) ([]event.Event, err
 }
 
 func hasType(types []string, t event.Type) bool {
-	for _, want := range types {
-		if want == string(t) {
-			return true
-		}
+	if slices.Contains(types, string(t)) {
+		return true
 	}
 	return len(types) == 0
 }

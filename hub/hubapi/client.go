@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -146,10 +147,11 @@ func (c *Client) newRequest(ctx context.Context, r request) (*http.Request, erro
 		body = bytes.NewReader(b)
 	}
 	u := *c.base
-	escaped := u.EscapedPath() + "/v1"
+	segments := make([]string, 0, len(r.path))
 	for _, s := range r.path {
-		escaped += "/" + url.PathEscape(s)
+		segments = append(segments, url.PathEscape(s))
 	}
+	escaped := u.EscapedPath() + "/v1/" + strings.Join(segments, "/")
 	plain, err := url.PathUnescape(escaped)
 	if err != nil {
 		return nil, fmt.Errorf("make request path: %w", err)
@@ -159,9 +161,7 @@ func (c *Client) newRequest(ctx context.Context, r request) (*http.Request, erro
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
-	for k, v := range r.header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, r.header)
 	if r.body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -177,8 +177,7 @@ func (c *Client) newRequest(ctx context.Context, r request) (*http.Request, erro
 
 // withoutURL drops net/http's own "Get \"https://…\": " in front of the cause.
 func withoutURL(err error) error {
-	var ue *url.Error
-	if errors.As(err, &ue) {
+	if ue, ok := errors.AsType[*url.Error](err); ok {
 		return ue.Err
 	}
 	return err

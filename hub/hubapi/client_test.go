@@ -202,8 +202,8 @@ func TestFollowEndsWhenTryingAgainCannotHelp(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	for range c.Follow(ctx, hubapi.EventQuery{}) {
-		require.Fail(t, "nothing was ever emitted")
+	for _, err := range c.Follow(ctx, hubapi.EventQuery{}) {
+		require.Fail(t, "nothing was ever emitted", "%v", err)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 
 // Problem is how the hub says no: RFC 9457, with a code that programs may
 // compare and a sentence that people can act on.
-type Problem struct {
+type Problem struct { //nolint:errname // the name that RFC 9457 gives it
 	Type   string `json:"type" doc:"URI of the kind of problem: urn:budcluster:problem: and the code."`
 	Title  string `json:"title" doc:"The kind of problem in words, the same for every problem of the code."`
 	Status int    `json:"status" doc:"HTTP status."`
@@ -125,8 +125,7 @@ func IsUnauthorised(err error) bool {
 // IsUnavailable reports whether trying later may help: the hub did not answer,
 // or it or the cluster is away.
 func IsUnavailable(err error) bool {
-	var u *UnreachableError
-	if errors.As(err, &u) {
+	if _, ok := errors.AsType[*UnreachableError](err); ok {
 		return true
 	}
 	return hasStatus(err, http.StatusServiceUnavailable) || hasStatus(err, http.StatusBadGateway) ||

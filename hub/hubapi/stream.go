@@ -115,10 +115,9 @@ func (f *follower) open(ctx context.Context) (*http.Response, error) {
 // nextPause doubles up to thirty times the base, with full jitter, and honours
 // Retry-After.
 func (f *follower) nextPause(err error) time.Duration {
-	d := time.Duration(rand.Int64N(int64(f.pause))) + f.c.retry/10
+	d := time.Duration(rand.Int64N(int64(f.pause))) + f.c.retry/10 //nolint:gosec // spreads clients, hides nothing
 	f.pause = min(f.pause*2, f.c.retry*30)
-	var p *Problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*Problem](err); ok {
 		d = max(d, min(time.Duration(p.RetryAfterSeconds)*time.Second, time.Minute))
 	}
 	return d
@@ -183,8 +182,7 @@ func readLine(r *bufio.Reader) (string, error) {
 
 // retryable reports whether opening the stream again can help.
 func retryable(err error) bool {
-	var p *Problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*Problem](err); ok {
 		return IsUnavailable(err) || p.Status >= http.StatusInternalServerError
 	}
 	return true

@@ -197,8 +197,7 @@ func printable(s string, most int) string {
 func clip(s string) string { return printable(s, 80) }
 
 func oneLine(err error) string {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		err = pe.Err
 	}
 	return printable(strings.Join(strings.Fields(err.Error()), " "), 300)

@@ -109,7 +109,7 @@ func (s *Server) streamEvents(ctx context.Context, in *streamEventsInput) (*huma
 	if _, err := s.cfg.Events.List(ctx, probe); err != nil {
 		return nil, err
 	}
-	return &huma.StreamResponse{Body: func(hc huma.Context) { s.stream(hc, f, after) }}, nil
+	return &huma.StreamResponse{Body: func(hc huma.Context) { s.stream(hc, f, after) }}, nil //nolint:contextcheck // it is in hc
 }
 
 // position is the id after which a stream begins.

@@ -73,7 +73,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 
 // guard turns a panic into a problem.
 func (s *Server) guard(w *recorder, r *http.Request, next http.Handler) {
-	defer func() {
+	defer func() { //nolint:contextcheck // it is in r
 		v := recover()
 		if v == nil {
 			return

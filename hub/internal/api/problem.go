@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -107,8 +108,7 @@ func (s *Server) problem(ctx context.Context, err error) *answer {
 
 // problemOf is the one place that turns an error into a status.
 func problemOf(err error) *hubapi.Problem {
-	var ready *hubapi.Problem
-	if errors.As(err, &ready) {
+	if ready, ok := errors.AsType[*hubapi.Problem](err); ok {
 		out := *ready
 		return &out
 	}
@@ -157,8 +157,7 @@ func notFound(err error) *hubapi.Problem {
 }
 
 func conflict(err error) *hubapi.Problem {
-	var stale *release.ConflictError
-	if errors.As(err, &stale) {
+	if stale, ok := errors.AsType[*release.ConflictError](err); ok {
 		return &hubapi.Problem{
 			Status: http.StatusPreconditionFailed, Code: hubapi.CodePreconditionFailed,
 			Detail: sentence(stale.Error()), Generation: stale.Have,
@@ -263,9 +262,7 @@ func period(s string) string {
 
 // writeProblem answers outside of huma.
 func (s *Server) writeProblem(w http.ResponseWriter, r *http.Request, a *answer) {
-	for k, v := range a.GetHeaders() {
-		w.Header()[k] = v
-	}
+	maps.Copy(w.Header(), a.GetHeaders())
 	w.Header().Set("Content-Type", problemType)
 	w.WriteHeader(a.Status)
 	if r.Method != http.MethodHead {

@@ -173,6 +173,6 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, tc *tls.Config) err
 	if err := srv.Shutdown(grace); err != nil {
 		_ = srv.Close()
 	}
-	<-ended
+	<-ended // always that it was shut down
 	return nil
 }

@@ -31,7 +31,7 @@ import (
 // MaxSize is the most that a packed chart may weigh.
 const MaxSize = chartfile.MaxSize
 
-// ErrNotFound: no chart of that digest is here.
+// ErrNotFound says that no chart of that digest is here.
 var ErrNotFound = errors.New("no such chart")
 
 // Meta describes a chart.
