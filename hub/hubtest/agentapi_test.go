@@ -19,6 +19,7 @@ import (
 
 	"github.com/budecosystem/budcluster/hub/hubtest"
 	"github.com/budecosystem/budcluster/hub/internal/release"
+	"github.com/budecosystem/budcluster/internal/testutil"
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
 )
 
@@ -39,8 +40,7 @@ func wanted(clusterID uuid.UUID, generation int64, chart string) *release.Releas
 
 func TestSyncSendsWhatIsLacking(t *testing.T) {
 	t.Parallel()
-	hubtest.TakeTurn(t)
-	synctest.Test(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		g, alpha, _, a, b := two(t)
 		have, lack := wanted(a.ClusterID, 3, "x"), wanted(a.ClusterID, 1, "x")
 		g.Rules.Apply(have)
@@ -86,8 +86,7 @@ func TestSyncSendsWhatIsLacking(t *testing.T) {
 // it nothing, and looks the same whether they exist or not.
 func TestStatusOfForeignReleases(t *testing.T) {
 	t.Parallel()
-	hubtest.TakeTurn(t)
-	synctest.Test(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		g, alpha, _, a, b := two(t)
 		own, foreign := wanted(a.ClusterID, 1, "x"), wanted(b.ClusterID, 1, "x")
 		g.Rules.Apply(own)
@@ -113,8 +112,7 @@ func TestStatusOfForeignReleases(t *testing.T) {
 
 func TestSyncEndsSoThatTheAgentComesBack(t *testing.T) {
 	t.Parallel()
-	hubtest.TakeTurn(t)
-	synctest.Test(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		g, alpha, _, a, _ := two(t)
 		own := wanted(a.ClusterID, 1, "x")
 		g.Rules.Apply(own)
@@ -133,8 +131,7 @@ func TestSyncEndsSoThatTheAgentComesBack(t *testing.T) {
 
 func TestChartsGoToThoseWhoseReleasesNameThem(t *testing.T) {
 	t.Parallel()
-	hubtest.TakeTurn(t)
-	synctest.Test(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		g, alpha, beta, a, _ := two(t)
 		data := bytes.Repeat([]byte("chart"), 100_000)
 		sum := sha256.Sum256(data)
@@ -171,8 +168,7 @@ func TestChartsGoToThoseWhoseReleasesNameThem(t *testing.T) {
 
 func TestReport(t *testing.T) {
 	t.Parallel()
-	hubtest.TakeTurn(t)
-	synctest.Test(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		g, alpha, _, _, _ := two(t)
 		inv, err := alpha.Inventory(t.Context())
 		require.NoError(t, err)
@@ -219,8 +215,7 @@ func TestReportIsBounded(t *testing.T) {
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			hubtest.TakeTurn(t)
-			synctest.Test(t, func(t *testing.T) {
+			testutil.Bubble(t, func(t *testing.T) {
 				g, alpha, beta, _, _ := two(t)
 				inv, err := alpha.Inventory(t.Context())
 				require.NoError(t, err)
@@ -241,8 +236,7 @@ func TestReportIsBounded(t *testing.T) {
 
 func TestStreamsMustBeginAsTheyShould(t *testing.T) {
 	t.Parallel()
-	hubtest.TakeTurn(t)
-	synctest.Test(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		g, alpha, _, _, _ := two(t)
 		sync, err := agentv1.NewReleaseServiceClient(alpha.CC).Sync(t.Context())
 		require.NoError(t, err)

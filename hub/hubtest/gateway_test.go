@@ -20,6 +20,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/hubtest"
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
 	"github.com/budecosystem/budcluster/hub/internal/gateway"
+	"github.com/budecosystem/budcluster/internal/testutil"
 	"github.com/budecosystem/budcluster/internal/tunnel"
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
 )
@@ -52,8 +53,7 @@ func reasonOf(err error) string {
 
 func TestBeatingAgentStaysForHours(t *testing.T) {
 	t.Parallel()
-	hubtest.TakeTurn(t)
-	synctest.Test(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 		a := g.Agent("alpha")
 		c := a.MustConnect()
@@ -90,8 +90,7 @@ func TestSilenceEndsASession(t *testing.T) {
 	for name, prepare := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			hubtest.TakeTurn(t)
-			synctest.Test(t, func(t *testing.T) {
+			testutil.Bubble(t, func(t *testing.T) {
 				g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 				a := g.Agent("alpha")
 				prepare(a)
@@ -128,8 +127,7 @@ func (f *fading) Write(b []byte) (int, error) {
 
 func TestNewerSessionFencesTheOlder(t *testing.T) {
 	t.Parallel()
-	hubtest.TakeTurn(t)
-	synctest.Test(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 		a := g.Agent("alpha")
 		old := a.MustConnect()
@@ -154,8 +152,7 @@ func TestNewerSessionFencesTheOlder(t *testing.T) {
 
 func TestAnotherReplicaFences(t *testing.T) {
 	t.Parallel()
-	hubtest.TakeTurn(t)
-	synctest.Test(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 		a := g.Agent("alpha")
 		end := live(a.MustConnect())
@@ -182,8 +179,7 @@ func TestRevokedClusterIsCutOff(t *testing.T) {
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			hubtest.TakeTurn(t)
-			synctest.Test(t, func(t *testing.T) {
+			testutil.Bubble(t, func(t *testing.T) {
 				g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 				a, other := g.Agent("alpha"), g.Agent("beta")
 				end, otherEnd := live(a.MustConnect()), live(other.MustConnect())
@@ -221,8 +217,7 @@ func TestRevokedClusterIsCutOff(t *testing.T) {
 // leases ran out meanwhile: 5,000 agents dialing anew would be the next outage.
 func TestStoreAwayCostsNoConnection(t *testing.T) {
 	t.Parallel()
-	hubtest.TakeTurn(t)
-	synctest.Test(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 		a := g.Agent("alpha")
 		c := a.MustConnect()
@@ -249,8 +244,7 @@ func TestStoreAwayCostsNoConnection(t *testing.T) {
 // agents would take it for dead, and leave.
 func TestStoreStuckCostsNoConnection(t *testing.T) {
 	t.Parallel()
-	hubtest.TakeTurn(t)
-	synctest.Test(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 		a := g.Agent("alpha")
 		c := a.MustConnect()
@@ -287,8 +281,7 @@ func TestStoreStuckCostsNoConnection(t *testing.T) {
 
 func TestDrainHandsOutSlots(t *testing.T) {
 	t.Parallel()
-	hubtest.TakeTurn(t)
-	synctest.Test(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		const agents = 40
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 		ends := make([]<-chan ended, agents)
@@ -335,8 +328,7 @@ func TestDrainHandsOutSlots(t *testing.T) {
 
 func TestDrainIsBounded(t *testing.T) {
 	t.Parallel()
-	hubtest.TakeTurn(t)
-	synctest.Test(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{Drain: 7 * time.Second})
 		end := live(g.Agent("stubborn").MustConnect())
 		start := time.Now()
@@ -349,8 +341,7 @@ func TestDrainIsBounded(t *testing.T) {
 
 func TestConnectionWithoutHelloIsClosed(t *testing.T) {
 	t.Parallel()
-	hubtest.TakeTurn(t)
-	synctest.Test(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 		start := time.Now()
 		c, err := g.Agent("mute").Dialed(t.Context())
@@ -364,10 +355,10 @@ func TestConnectionWithoutHelloIsClosed(t *testing.T) {
 // last sixth, and no session outlives its certificate.
 func TestSessionDoesNotOutliveItsCertificate(t *testing.T) {
 	t.Parallel()
-	hubtest.TakeTurn(t)
-	synctest.Test(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
-		a := g.AgentOf(g.Rules.AddCluster("alpha"), 4*time.Hour)
+		const lifetime = time.Minute // short, as in tests: it has no part in this that it begins before it was issued
+		a := g.AgentOf(g.Rules.AddCluster("alpha"), lifetime)
 		c := a.MustConnect()
 		var reminded time.Time
 		var wg sync.WaitGroup
@@ -400,7 +391,7 @@ func TestSessionDoesNotOutliveItsCertificate(t *testing.T) {
 		close(stop)
 		wg.Wait()
 		leaf := a.Certificate.Leaf
-		require.WithinDuration(t, leaf.NotAfter.Add(-leaf.NotAfter.Sub(leaf.NotBefore)/6), reminded, time.Second)
+		require.WithinDuration(t, leaf.NotAfter.Add(-lifetime/6), reminded, time.Second)
 		require.Contains(t, told.GetMessage(), "certificate")
 		require.WithinDuration(t, leaf.NotAfter, time.Now(), 5*time.Second)
 	})
@@ -408,8 +399,7 @@ func TestSessionDoesNotOutliveItsCertificate(t *testing.T) {
 
 func TestHubCallsTheAgent(t *testing.T) {
 	t.Parallel()
-	hubtest.TakeTurn(t)
-	synctest.Test(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 		a := g.Agent("alpha")
 		c := a.MustConnect()
@@ -458,8 +448,7 @@ func TestHelloIsJudged(t *testing.T) {
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			hubtest.TakeTurn(t)
-			synctest.Test(t, func(t *testing.T) {
+			testutil.Bubble(t, func(t *testing.T) {
 				g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 				c, err := g.Agent("alpha").Dialed(t.Context())
 				require.NoError(t, err)
@@ -478,8 +467,7 @@ func TestHelloIsJudged(t *testing.T) {
 
 func TestOneControlStreamPerConnection(t *testing.T) {
 	t.Parallel()
-	hubtest.TakeTurn(t)
-	synctest.Test(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 		a := g.Agent("alpha")
 		c := a.MustConnect()
@@ -498,8 +486,7 @@ func TestOneControlStreamPerConnection(t *testing.T) {
 
 func TestDegradationIsWrittenOnChangeOnly(t *testing.T) {
 	t.Parallel()
-	hubtest.TakeTurn(t)
-	synctest.Test(t, func(t *testing.T) {
+	testutil.Bubble(t, func(t *testing.T) {
 		g := hubtest.NewGateway(t, hubtest.GatewayOptions{})
 		a := g.Agent("alpha")
 		c := a.MustConnect()

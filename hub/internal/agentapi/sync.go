@@ -46,7 +46,7 @@ func (r *releaseServer) Sync(stream grpc.BidiStreamingServer[agentv1.SyncRequest
 		return err
 	}
 	// Agents come in crowds; their polls should not.
-	poll := time.NewTimer(r.s.cfg.Poll/2 + rand.N(r.s.cfg.Poll))
+	poll := time.NewTimer(r.s.cfg.Poll/2 + rand.N(r.s.cfg.Poll)) //nolint:gosec // spreads load, hides nothing
 	defer poll.Stop()
 	for {
 		select {

@@ -27,7 +27,7 @@ func TestSlotsSpreadTheReturn(t *testing.T) {
 func TestEveryReasonHasASentence(t *testing.T) {
 	t.Parallel()
 	said := map[string]string{}
-	for _, r := range []string{reasonFenced, reasonRevoked, reasonDraining, reasonExpired, ReasonLeft, ReasonLost, ReasonSilent} {
+	for _, r := range reasons() {
 		require.Empty(t, said[sentence(r)], "%s says the same as %s", r, said[sentence(r)])
 		said[sentence(r)] = r
 	}

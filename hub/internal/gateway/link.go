@@ -14,6 +14,7 @@ import (
 
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
 	"github.com/budecosystem/budcluster/internal/logkey"
+	"github.com/budecosystem/budcluster/internal/pki"
 	"github.com/budecosystem/budcluster/internal/tunnel"
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
 )
@@ -41,6 +42,10 @@ const (
 	// ReasonSilent: no frame came for the liveness timeout.
 	ReasonSilent = "Silent"
 )
+
+func reasons() []string {
+	return []string{reasonFenced, reasonRevoked, reasonDraining, reasonExpired, ReasonLeft, ReasonLost, ReasonSilent}
+}
 
 // sentence is what the record of events says of a reason.
 func sentence(reason string) string {
@@ -231,7 +236,7 @@ func (l *Link) watchAttached(ctx context.Context) {
 // outlives its certificate.
 func (l *Link) aged(ctx context.Context) time.Duration {
 	cert, now := l.session.Peer(), l.g.cfg.Now()
-	life := cert.NotAfter.Sub(cert.NotBefore)
+	life := cert.NotAfter.Sub(cert.NotBefore) - pki.Backdate
 	remind := cert.NotAfter.Add(-life / 6)
 	switch {
 	case !now.Before(cert.NotAfter):

@@ -24,6 +24,9 @@ func newMetrics(r prometheus.Registerer, sessions func() float64) *metrics {
 			Name: "budcluster_hub_session_lease_failures_total", Help: "Ticks on which the leases of the sessions could not be renewed.",
 		}),
 	}
+	for _, reason := range reasons() {
+		m.closed.WithLabelValues(reason)
+	}
 	r.MustRegister(m.opened, m.closed, m.refused, m.renewFailures, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "budcluster_hub_sessions", Help: "Agents that are connected to this replica.",
 	}, sessions))
