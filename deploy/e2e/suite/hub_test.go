@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -195,6 +196,7 @@ func lastLines(path string, n int) string {
 		return err.Error()
 	}
 	lines := bytes.Split(bytes.TrimSpace(content), []byte("\n"))
+	lines = slices.DeleteFunc(lines, func(line []byte) bool { return bytes.Contains(line, []byte(`"request served"`)) })
 	if len(lines) > n {
 		lines = lines[len(lines)-n:]
 	}

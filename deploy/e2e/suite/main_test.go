@@ -31,7 +31,9 @@ type world struct {
 
 	mu     sync.Mutex // guards shared, notes
 	common *site
-	notes  []string
+	// unjoined says that a test tried to join the shared site and could not.
+	unjoined bool
+	notes    []string
 }
 
 func TestMain(m *testing.M) {

@@ -44,12 +44,16 @@ type site struct {
 func shared(t *testing.T) *site {
 	t.Helper()
 	if env.common == nil {
+		if env.unjoined {
+			t.Fatal("the shared cluster could not be joined: see the first test that failed")
+		}
+		env.unjoined = true
 		h, err := env.newHub(t.Context(), "shared")
 		require.NoError(t, err)
 		s := join(t, h, "shared", "budcluster-system")
 		// What is compared every minute by default is compared every few seconds here.
 		s.upgradeAgent(t, "--set", "drift.interval=3s")
-		env.common = s
+		env.common, env.unjoined = s, false
 	}
 	t.Cleanup(func() {
 		if t.Failed() {

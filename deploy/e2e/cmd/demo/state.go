@@ -33,7 +33,6 @@ type record struct {
 	HubPID     int    `json:"hubPid,omitempty"`
 	API        string `json:"api,omitempty"`
 	Tunnel     string `json:"tunnel,omitempty"`
-	Key        string `json:"key,omitempty"`
 	Helm       string `json:"helm,omitempty"`
 }
 
@@ -78,7 +77,7 @@ func (d *demo) save() error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(d.file(), content, 0o600) // it holds the admin key
+	return os.WriteFile(d.file(), content, 0o600)
 }
 
 // hubDir is where the hub keeps its state: in .budcluster, unless the private

@@ -115,12 +115,14 @@ func (d *demo) hub(ctx context.Context) error {
 	if err := d.startHub(ctx); err != nil {
 		return err
 	}
-	if r.Key == "" {
+	if _, err := os.Stat(d.keyFile()); err != nil {
 		out, err := d.program(ctx, "budcluster-hub", append([]string{"admin", "create-key", "--name", "demo", "--role", "admin"}, d.hubFlags()...)...).Output()
 		if err != nil {
 			return fmt.Errorf("make an admin key: %w (see %s)", err, d.hubLog())
 		}
-		r.Key = strings.TrimSpace(string(out))
+		if err := os.WriteFile(d.keyFile(), out, 0o600); err != nil {
+			return err
+		}
 	}
 	d.say("API http://%s, tunnel %s, log %s", r.API, r.Tunnel, d.hubLog())
 	return d.save()
@@ -163,6 +165,8 @@ func freeAddress(ctx context.Context, host, port string) string {
 }
 
 func (d *demo) hubLog() string { return filepath.Join(d.dir, "hub.log") }
+
+func (d *demo) keyFile() string { return filepath.Join(d.dir, "admin.key") }
 
 func (d *demo) hubFlags() []string {
 	r := d.record
@@ -342,7 +346,7 @@ func (d *demo) next() {
 	fmt.Printf(`
 ==> The demo is up. Type next:
 
-    export %s PATH=$PWD/bin:$PATH
+    export %s PATH=$PWD/bin:$PWD/.budcluster/path:$PATH
     budcluster node list -o wide
     budcluster release apply hello --cluster %s --namespace demo --chart %s --set replicas=3 --wait
     budcluster release list
@@ -371,7 +375,7 @@ func (d *demo) program(ctx context.Context, name string, args ...string) *exec.C
 
 // client are the variables that point the command line at the demo's hub.
 func (d *demo) client() []string {
-	return []string{"BUDCLUSTER_URL=http://" + d.record.API, "BUDCLUSTER_KEY=" + d.record.Key}
+	return []string{"BUDCLUSTER_URL=http://" + d.record.API, "BUDCLUSTER_API_KEY_FILE=" + d.keyFile()}
 }
 
 func (d *demo) cli(ctx context.Context, args ...string) (string, error) {
