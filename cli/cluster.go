@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -248,7 +249,9 @@ func (p *printer) install(command string, t hubapi.Token) {
 	_, _ = fmt.Fprintf(p.out, "Join it with this command, once and within %s:\n\n%s\n", p.until(t), command)
 }
 
-func (p *printer) until(t hubapi.Token) string { return ago(t.ExpiresAt.Sub(p.now)) }
+func (p *printer) until(t hubapi.Token) string {
+	return ago(t.ExpiresAt.Sub(p.now).Round(time.Minute))
+}
 
 func (a *app) clusterRevoke() *cobra.Command {
 	var yes bool

@@ -82,8 +82,10 @@ type Hub struct {
 type Options struct {
 	Logger    *slog.Logger
 	Heartbeat time.Duration
-	ChartsDir string
-	PublicURL string
+	// BodyTimeout is api.Config's.
+	BodyTimeout time.Duration
+	ChartsDir   string
+	PublicURL   string
 	// Ready are the checks of /readyz.
 	Ready map[string]func(context.Context) error
 }
@@ -115,7 +117,7 @@ func New(t testing.TB, o Options) *Hub {
 		Clusters: clusters{h}, Tokens: tokens{h}, Releases: releases{h}, Inventory: nodes{h}, Charts: h.charts,
 		Access: keys{h}, Events: events{h}, Agents: h, Watch: h.watch, Ready: o.Ready,
 		AgentChart: AgentChart(), PublicURL: o.PublicURL, TunnelAddress: "hub.example.com:8443",
-		Now: Now, Heartbeat: o.Heartbeat,
+		Now: Now, Heartbeat: o.Heartbeat, BodyTimeout: o.BodyTimeout,
 	})
 	require.NoError(t, err)
 	srv := httptest.NewServer(h.Server.Handler())

@@ -10,11 +10,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -258,6 +260,28 @@ func TestBodyLimits(t *testing.T) {
 	}
 	resp := call(t, h, "POST", "/v1/charts", strings.Repeat("x", chart.MaxSize+1), asAdmin("Content-Type: application/gzip")...)
 	require.Equal(t, int64(chart.MaxSize), problem(t, resp).MaxBytes)
+}
+
+// The deadline for reading a body must not end the work that comes after it,
+// which may be to fetch a chart from a slow repository.
+func TestASlowHandlerOutlivesTheBodysDeadline(t *testing.T) {
+	t.Parallel()
+	h := apitest.New(t, apitest.Options{BodyTimeout: 50 * time.Millisecond})
+	h.AddCluster("edge")
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		timer := time.NewTimer(300 * time.Millisecond)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-r.Context().Done():
+		}
+		_, _ = w.Write([]byte("entries: {}"))
+	}))
+	t.Cleanup(slow.Close)
+	body := `{"namespace":"x","chart":{"name":"app","repository":"` + slow.URL + `"}}`
+	p := problem(t, call(t, h, "PUT", "/v1/clusters/edge/releases/r", body, asAdmin()...))
+	require.Equal(t, hubapi.CodeInvalid, p.Code, p.Detail)
+	require.Contains(t, p.Detail, `chart.name: "app" is not in repository`)
 }
 
 func TestReleaseGenerations(t *testing.T) {

@@ -21,29 +21,12 @@ import (
 	"github.com/budecosystem/budcluster/internal/logkey"
 )
 
-// requestKey finds in a context what observe knows of the request.
+// requestKey finds the request's id in a context.
 type requestKey struct{}
 
-type requestInfo struct {
-	id string
-	rc *http.ResponseController
-}
-
 func requestID(ctx context.Context) string {
-	info, _ := ctx.Value(requestKey{}).(*requestInfo)
-	if info == nil {
-		return ""
-	}
-	return info.id
-}
-
-// bodyIsRead lifts the deadline that huma set for reading the body: otherwise
-// it would end a handler that works longer than that, since net/http goes on
-// reading to notice a client that leaves.
-func bodyIsRead(ctx context.Context) {
-	if info, _ := ctx.Value(requestKey{}).(*requestInfo); info != nil {
-		_ = info.rc.SetReadDeadline(time.Time{})
-	}
+	id, _ := ctx.Value(requestKey{}).(string)
+	return id
 }
 
 // foreignID is an id that a proxy or client gave and that is fit for our log.
@@ -55,14 +38,14 @@ func (s *Server) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := s.now()
 		rec := &recorder{ResponseWriter: w}
-		info := &requestInfo{id: r.Header.Get("X-Request-Id"), rc: http.NewResponseController(w)}
-		if !foreignID.MatchString(info.id) {
-			info.id = id.New().String()
+		name := r.Header.Get("X-Request-Id")
+		if !foreignID.MatchString(name) {
+			name = id.New().String()
 		}
-		ctx := logkey.With(context.WithValue(r.Context(), requestKey{}, info), slog.String(logkey.RequestID, info.id))
+		ctx := logkey.With(context.WithValue(r.Context(), requestKey{}, name), slog.String(logkey.RequestID, name))
 		r = r.WithContext(ctx)
 		h := rec.Header()
-		h.Set("X-Request-Id", info.id)
+		h.Set("X-Request-Id", name)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store")
 

@@ -85,7 +85,6 @@ func routes() []route {
 func serve[I, O any](fn func(*Server, context.Context, *I) (*O, error)) func(*Server, huma.Operation) {
 	return func(s *Server, op huma.Operation) {
 		huma.Register(s.huma, op, func(ctx context.Context, in *I) (*O, error) {
-			bodyIsRead(ctx)
 			out, err := fn(s, ctx, in)
 			if err != nil {
 				return nil, s.problem(ctx, err)
@@ -106,7 +105,7 @@ func (s *Server) operation(r route) huma.Operation {
 		// One byte more, since huma takes a body of exactly the limit for one
 		// that is over it.
 		MaxBodyBytes:    maxJSON + 1,
-		BodyReadTimeout: 30 * time.Second,
+		BodyReadTimeout: s.cfg.BodyTimeout,
 		Responses:       map[string]*huma.Response{},
 		Middlewares:     huma.Middlewares{s.authorise(r.role)},
 	}

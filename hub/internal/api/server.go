@@ -21,6 +21,9 @@ import (
 // DefaultHeartbeat is how often an event stream says that it lives.
 const DefaultHeartbeat = 15 * time.Second
 
+// DefaultBodyTimeout is how long a body of JSON may take to come.
+const DefaultBodyTimeout = 30 * time.Second
+
 // stopGrace is how long requests in progress may take when the hub stops.
 const stopGrace = 10 * time.Second
 
@@ -57,6 +60,9 @@ type Config struct {
 	Now func() time.Time
 	// Heartbeat is DefaultHeartbeat when zero.
 	Heartbeat time.Duration
+	// BodyTimeout is how long a body of JSON may take to come;
+	// DefaultBodyTimeout when zero.
+	BodyTimeout time.Duration
 }
 
 // Server is /v1 and what stands beside it.
@@ -81,6 +87,7 @@ func New(cfg Config) (*Server, error) {
 		s.now = time.Now
 	}
 	s.cfg.Heartbeat = cmp.Or(cfg.Heartbeat, DefaultHeartbeat)
+	s.cfg.BodyTimeout = cmp.Or(cfg.BodyTimeout, DefaultBodyTimeout)
 	var err error
 	if s.metrics, err = newMetrics(cfg.Metrics); err != nil {
 		return nil, err
