@@ -14,6 +14,7 @@ import (
 
 	"github.com/budecosystem/budcluster/agent/internal/dial"
 	"github.com/budecosystem/budcluster/agent/internal/enroll"
+	"github.com/budecosystem/budcluster/agent/internal/footprint"
 	"github.com/budecosystem/budcluster/agent/internal/health"
 	"github.com/budecosystem/budcluster/agent/internal/kube"
 	"github.com/budecosystem/budcluster/agent/internal/leader"
@@ -161,6 +162,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		slog.String(logkey.Instance, a.instance()), slog.String(logkey.Namespace, a.cfg.Namespace))
 	g := &run.Group{Grace: stopGrace}
 	g.Add("http", a.serveHTTP)
+	g.Add("footprint", func(ctx context.Context) error { return footprint.Run(ctx, footprint.First, footprint.Every) })
 	if a.elector == nil {
 		g.Add("work", a.lead)
 	} else {

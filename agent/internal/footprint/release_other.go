@@ -1,0 +1,6 @@
+//go:build !linux
+
+package footprint
+
+// release does nothing here.
+func release() {}
