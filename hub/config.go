@@ -24,7 +24,7 @@ const EnvPrefix = "BUDCLUSTER"
 type Config struct {
 	StateDir        string        `json:"stateDir" usage:"folder for what the hub keeps on disk"`
 	Dev             bool          `json:"dev" usage:"run for trying things out: a private PostgreSQL below the state folder, an admin key on first start, the API on localhost"`
-	DatabaseURL     secret.String `json:"databaseURL" usage:"PostgreSQL URL; it holds a password, so prefer --database-url-file or the environment"`
+	DatabaseURL     secret.String `json:"databaseURL" usage:"PostgreSQL URL; it holds a password, so there is no flag for it"`
 	DatabaseURLFile string        `json:"databaseURLFile" usage:"file that holds the PostgreSQL URL"`
 	API             API           `json:"api"`
 	Tunnel          Tunnel        `json:"tunnel"`

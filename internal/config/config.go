@@ -5,7 +5,8 @@
 //
 // A field's key is the path of its yaml (or json) tags: api.listen. From it
 // follow the variable PREFIX_API_LISTEN and the flag --api-listen; words inside
-// a tag part too: databaseURL is PREFIX_DATABASE_URL and --database-url. A key
+// a tag part too: stateDir is PREFIX_STATE_DIR and --state-dir. A secret has no
+// flag, since everybody on the machine can read a process's arguments. A key
 // that no field has is an error wherever it comes from, since a setting that is
 // silently ignored is worse than a program that does not start.
 //

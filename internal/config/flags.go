@@ -10,19 +10,21 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
-
-	"github.com/budecosystem/budcluster/internal/secret"
 )
 
 // Register makes a flag for every setting of cfg, whose present values it
 // shows as defaults. A field's usage tag is the flag's help. Flags do not
-// write to cfg: Load does, after the file and the environment.
+// write to cfg: Load does, after the file and the environment. A secret gets no
+// flag, since the arguments of a process are there for everybody to read.
 func Register(fs *pflag.FlagSet, cfg any) error {
 	leaves, err := leavesOf(cfg)
 	if err != nil {
 		return err
 	}
 	for _, l := range leaves {
+		if isSecret(l.value.Type()) {
+			continue
+		}
 		if fs.Lookup(l.flag()) != nil {
 			return fmt.Errorf("setting %s: there already is a flag --%s", l.key(), l.flag())
 		}
@@ -62,13 +64,8 @@ type flagValue struct {
 	set  bool
 }
 
-// String is what --help shows as default, which is nothing for a secret.
-func (v *flagValue) String() string {
-	if v.typ == nil || isSecret(v.typ) {
-		return ""
-	}
-	return v.text
-}
+// String is what --help shows as default.
+func (v *flagValue) String() string { return v.text }
 
 // Type names the type in --help.
 func (v *flagValue) Type() string { return typeName(v.typ) }
@@ -87,11 +84,8 @@ func (v *flagValue) Set(text string) error {
 
 // format writes a value as setText reads it.
 func format(v reflect.Value) string {
-	switch value := v.Interface().(type) {
-	case time.Duration:
-		return value.String()
-	case secret.String:
-		return value.Reveal()
+	if d, ok := v.Interface().(time.Duration); ok {
+		return d.String()
 	}
 	switch v.Kind() {
 	case reflect.Slice:

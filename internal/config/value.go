@@ -32,8 +32,6 @@ func typeName(t reflect.Type) string {
 	switch {
 	case isDuration(t):
 		return "duration"
-	case isSecret(t):
-		return "secret"
 	case t.Kind() == reflect.Slice:
 		return "strings"
 	case t.Kind() == reflect.Map:
