@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -104,23 +105,26 @@ func TestAgentListensToNobodyOutside(t *testing.T) {
 
 func TestAgentMemory(t *testing.T) {
 	s := shared(t)
-	// Idle is: connected, and nothing asked of it for some seconds.
-	var least int64
-	await(t, 90*time.Second, fmt.Sprintf("the idle agent to use at most %d MiB", agentRSSBar>>20), func(ctx context.Context) error {
-		pid, err := s.agentProcess(ctx)
-		if err != nil {
-			return err
-		}
+	pid, err := s.agentProcess(t.Context())
+	require.NoError(t, err)
+	// Idle is: connected for a while, and nothing asked of it. What its start
+	// took, the Go runtime gives back within minutes; some seconds must do here.
+	var samples []int64
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for range 20 {
 		now, err := residentBytes(pid)
-		if err != nil {
-			return err
-		}
-		if least = now; now > agentRSSBar {
-			return fmt.Errorf("it uses %.1f MiB", float64(now)/(1<<20))
-		}
-		return nil
-	})
-	measured(t, "agent's resident memory, idle, 2 nodes: %.1f MiB (bar: %d MiB)", float64(least)/(1<<20), agentRSSBar>>20)
+		require.NoError(t, err, "the agent's process ended: it restarted while idle")
+		samples = append(samples, now)
+		<-tick.C
+	}
+	last := slices.Max(samples[len(samples)-5:])
+	asked, err := s.hub.client.Agent(t.Context(), s.name)
+	require.NoError(t, err)
+	t.Logf("it says of itself: %.1f MiB, %d goroutines", float64(asked.ResidentBytes)/(1<<20), asked.Goroutines)
+	measured(t, "agent's resident memory, idle, 2 nodes: %.1f MiB; at most %.1f MiB since (bar: %d MiB)",
+		float64(last)/(1<<20), float64(slices.Max(samples))/(1<<20), agentRSSBar>>20)
+	require.LessOrEqual(t, last, int64(agentRSSBar))
 	proved(t, "the idle agent stays below %d MiB", agentRSSBar>>20)
 }
 
