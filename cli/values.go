@@ -259,12 +259,12 @@ func parseScalar(s string) (any, error) {
 		}
 		return out, nil
 	}
-	switch s {
-	case "true":
+	switch {
+	case strings.EqualFold(s, "true"):
 		return true, nil
-	case "false":
+	case strings.EqualFold(s, "false"):
 		return false, nil
-	case "null":
+	case s == "null":
 		return nil, nil
 	}
 	// 010 is text in helm, too: a leading zero is no number.
