@@ -45,12 +45,27 @@ demo-down: ## Stop what `make demo` started.
 
 ##@ Develop
 
+# The agent goes to every cluster over the sites' lines, so it is made smaller than Go makes it by itself: no inlining in the
+# libraries that it seldom runs (4 MB), functions aligned to 16 bytes (1 MB), gRPC without its trace pages (0.3 MB). 64 MB become 58.
+SELDOM := k8s.io sigs.k8s.io helm.sh oras.land go.yaml.in gopkg.in github.com/google/gnostic-models github.com/Masterminds \
+	github.com/lib/pq github.com/go-gorp github.com/jmoiron github.com/rubenv github.com/santhosh-tekuri github.com/cloudflare \
+	github.com/ProtonMail github.com/BurntSushi github.com/json-iterator github.com/go-openapi github.com/emicklei
+AGENT_FLAGS := -tags=grpcnotrace $(foreach p,$(SELDOM),-gcflags='$(p)/...=-l')
+
 .PHONY: build
-build: ## Build bin/budcluster-hub, bin/budcluster-agent and bin/budcluster (static, stripped).
-	@echo "==> build $(VERSION) for $(ARCH) (the first time about 3 minutes: the Kubernetes and Helm libraries)"
-	GOARCH=$(ARCH) go build -ldflags '$(LDFLAGS)' -o bin/budcluster-hub ./hub/cmd/hub
-	GOARCH=$(ARCH) go build -ldflags '$(LDFLAGS)' -o bin/budcluster-agent ./agent/cmd/agent
-	GOARCH=$(ARCH) go build -ldflags '$(LDFLAGS)' -o bin/budcluster ./cli/cmd/budcluster
+build: bin/budcluster-hub bin/budcluster-agent bin/budcluster ## Build bin/budcluster-hub, bin/budcluster-agent and bin/budcluster (static, stripped).
+
+# Go knows better than make what is out of date.
+.PHONY: bin/budcluster-hub bin/budcluster-agent bin/budcluster
+bin/budcluster-hub:
+	@echo "==> build hub $(VERSION) for $(ARCH)"
+	@GOARCH=$(ARCH) go build -ldflags '$(LDFLAGS)' -o $@ ./hub/cmd/hub
+bin/budcluster-agent:
+	@echo "==> build agent $(VERSION) for $(ARCH) (the first time about 3 minutes: the Kubernetes and Helm libraries)"
+	@GOARCH=$(ARCH) go build $(AGENT_FLAGS) -ldflags '$(LDFLAGS) -funcalign=16' -o $@ ./agent/cmd/agent
+bin/budcluster:
+	@echo "==> build command $(VERSION) for $(ARCH)"
+	@GOARCH=$(ARCH) go build -ldflags '$(LDFLAGS)' -o $@ ./cli/cmd/budcluster
 
 .PHONY: gen
 gen: ## Generate code: protobuf (proto/), SQL (hub/internal/store/sqlcgen).

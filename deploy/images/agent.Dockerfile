@@ -5,13 +5,10 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-ARG VERSION=0.1.0
-RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false \
-    -ldflags "-s -w -X github.com/budecosystem/budcluster/internal/buildinfo.version=${VERSION}" \
-    -o /budcluster-agent ./agent/cmd/agent
+RUN make bin/budcluster-agent
 
 FROM gcr.io/distroless/static-debian12:nonroot
-COPY --from=build /budcluster-agent /usr/local/bin/budcluster-agent
+COPY --from=build /src/bin/budcluster-agent /usr/local/bin/budcluster-agent
 ENV HOME=/tmp
 ENTRYPOINT ["/usr/local/bin/budcluster-agent"]
 CMD ["run"]

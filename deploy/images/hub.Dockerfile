@@ -5,14 +5,11 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-ARG VERSION=0.1.0
-RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false \
-    -ldflags "-s -w -X github.com/budecosystem/budcluster/internal/buildinfo.version=${VERSION}" \
-    -o /budcluster-hub ./hub/cmd/hub
+RUN make bin/budcluster-hub
 RUN install -d -o 65532 -g 0 -m 0770 /state
 
 FROM gcr.io/distroless/static-debian12:nonroot
-COPY --from=build /budcluster-hub /usr/local/bin/budcluster-hub
+COPY --from=build /src/bin/budcluster-hub /usr/local/bin/budcluster-hub
 COPY --from=build --chown=65532:0 /state /var/lib/budcluster
 ENV BUDCLUSTER_STATE_DIR=/var/lib/budcluster
 VOLUME /var/lib/budcluster
