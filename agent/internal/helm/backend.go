@@ -34,7 +34,7 @@ const requestTimeout = 30 * time.Second
 
 // requestsPerSecond of all operations together: a chart of 200 objects takes
 // some 600 requests.
-const requestsPerSecond = 50
+const requestsPerSecond = 100
 
 // Backend is what Helm works on: where records are kept and how objects are
 // made. The real one is an API server; helmtest has one in memory.

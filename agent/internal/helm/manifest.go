@@ -93,11 +93,10 @@ func parseManifest(text string) ([]*unstructured.Unstructured, error) {
 			return nil, err
 		}
 		u := &unstructured.Unstructured{Object: tree}
-		if u.GetKind() == "" || u.GetName() == "" {
-			continue
-		}
 		if !u.IsList() {
-			out = append(out, u)
+			if u.GetKind() != "" && u.GetName() != "" {
+				out = append(out, u)
+			}
 			continue
 		}
 		items, err := u.ToList()

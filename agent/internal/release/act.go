@@ -79,6 +79,7 @@ func (w *work) attempt(ctx context.Context, a Action, r Reason, o *observation) 
 	}
 	began := w.now()
 	err = run(ctx, op)
+	w.metrics.operation(a.Kind, w.now().Sub(began), err, ctx.Err() != nil)
 	if err == nil {
 		w.log.InfoContext(ctx, "helm operation done", slog.String(logkey.Release, w.cr.Name), slog.String(logkey.Action, string(a.Kind)),
 			slog.String(logkey.Operation, op.Operation), slog.Duration(logkey.Duration, w.now().Sub(began)))
@@ -163,7 +164,9 @@ func (w *work) rollback(ctx context.Context, a Action, r Reason, o *observation)
 	}
 	latest, _ := o.History.Latest()
 	labels := helm.Labels{ReleaseID: w.want.ID, Operation: id.New().String(), Adopted: latest.Adopted}
+	began := w.now()
 	err := w.helm.Rollback(ctx, refOf(w.cr), a.Revision, labels, w.want.Timeout)
+	w.metrics.operation(a.Kind, w.now().Sub(began), err, ctx.Err() != nil)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
@@ -174,6 +177,7 @@ func (w *work) rollback(ctx context.Context, a Action, r Reason, o *observation)
 func (w *work) correct(ctx context.Context, r Reason, o *observation) error {
 	count, err := w.surveyor.correct(ctx, o.details.Objects, o.Drift)
 	w.corrected += count
+	w.metrics.corrections.Add(float64(count))
 	w.insisted = true
 	if count > 0 {
 		w.log.InfoContext(ctx, "drift corrected", slog.String(logkey.Release, w.cr.Name), slog.Int(logkey.Count, count), slog.String(logkey.Message, r.Message))
@@ -193,7 +197,9 @@ func (w *work) uninstall(ctx context.Context, r Reason, o *observation) error {
 	if err := w.tell(ctx, o, r); err != nil {
 		return err
 	}
+	began := w.now()
 	err := w.helm.Uninstall(ctx, refOf(w.cr), w.want.Timeout)
+	w.metrics.operation(ActionUninstall, w.now().Sub(began), err, ctx.Err() != nil)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}

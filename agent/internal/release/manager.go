@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/dynamic/dynamicinformer"
@@ -56,6 +57,8 @@ type Config struct {
 	Interval time.Duration
 	// Now is the clock.
 	Now func() time.Time
+	// Registerer takes the metrics, if there is one.
+	Registerer prometheus.Registerer
 	// Backend replaces Helm's backend in tests.
 	Backend helm.Backend
 }
@@ -79,6 +82,7 @@ type Manager struct {
 	surveyor *surveyor
 	reporter *reporter
 	board    *board
+	metrics  *metrics
 	queue    workqueue.TypedRateLimitingInterface[string]
 
 	mu      sync.Mutex // guards tracks, notes, ids, running
@@ -120,7 +124,12 @@ func New(cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	counters, err := newMetrics(cfg.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
 	m := &Manager{
+		metrics:   counters,
 		namespace: cfg.Namespace, log: cfg.Logger, mirrors: cfg.Mirrors,
 		interval: cmp.Or(cfg.Interval, DefaultInterval), now: cfg.Now,
 		typed: typed, dynamic: dyn, helm: h, kinds: helm.NewKinds(disco), checker: helm.NewChecker(typed),
@@ -142,7 +151,7 @@ func New(cfg Config) (*Manager, error) {
 	return m, nil
 }
 
-// Run works until ctx ends. An operation in progress then ends as failed, in
+// Run works until ctx ends; it can be called once. An operation in progress then ends as failed, in
 // Helm's records too, and is taken up again by the next Run.
 func (m *Manager) Run(ctx context.Context) error {
 	if err := m.load(ctx); err != nil {
