@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/event"
 	"github.com/budecosystem/budcluster/hub/internal/invalid"
 	"github.com/budecosystem/budcluster/internal/id"
+	"github.com/budecosystem/budcluster/internal/logkey"
 )
 
 // writeTimeout is how long one event may take to a client that reads slowly.
@@ -159,7 +161,12 @@ func (s *Server) stream(hc huma.Context, f event.Filter, after int64) {
 			}
 		})
 	}()
-	defer func() { cancel(); <-ended }()
+	defer func() {
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			s.log.WarnContext(ctx, "events could not be followed; the client will come back", slog.Any(logkey.Error, err))
+		}
+	}()
 
 	w := &sse{w: rw, rc: http.NewResponseController(rw)}
 	w.open(after)

@@ -180,6 +180,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, tc *tls.Config) err
 	if err := srv.Shutdown(grace); err != nil {
 		_ = srv.Close()
 	}
-	<-ended // always that it was shut down
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve api: %w", err)
+	}
 	return nil
 }
