@@ -80,7 +80,7 @@ func (s *settings) load(p program, cmd *cobra.Command, check func(hub.Config) er
 func foreignEnv() []string {
 	return []string{
 		"BUDCLUSTER_AGENT_*", "BUDCLUSTER_CLI_*", "BUDCLUSTER_TEST_*", "BUDCLUSTER_E2E_*", "BUDCLUSTER_DEMO_*",
-		"BUDCLUSTER_URL", "BUDCLUSTER_KEY", "BUDCLUSTER_API_KEY", "BUDCLUSTER_CONTEXT", "BUDCLUSTER_CONFIG",
+		"BUDCLUSTER_URL", "BUDCLUSTER_KEY", "BUDCLUSTER_API_KEY", "BUDCLUSTER_API_KEY_FILE", "BUDCLUSTER_CONTEXT", "BUDCLUSTER_CONFIG",
 	}
 }
 
