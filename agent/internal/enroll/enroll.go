@@ -128,7 +128,7 @@ func (e *Enroller) currentLocked(ctx context.Context) (*Identity, error) {
 		return e.joinLocked(ctx, r)
 	}
 	if r.Identity.Generation == e.distrusted {
-		if token, err := e.freshToken(r.Identity); err == nil {
+		if token, ok := e.rescueLocked(ctx, r.Identity); ok {
 			return e.joinWithLocked(ctx, r, token)
 		}
 	}
@@ -303,6 +303,23 @@ func (e *Enroller) freshToken(i *Identity) (pki.JoinToken, error) {
 		return token, errors.New("the join token is the one that was used")
 	}
 	return token, nil
+}
+
+// rescueLocked looks for a token that can replace a distrusted identity. What
+// lies in the file counts as tried, so that Await does not wake for it again.
+func (e *Enroller) rescueLocked(ctx context.Context, i *Identity) (pki.JoinToken, bool) {
+	text, err := e.readToken()
+	if err != nil {
+		return pki.JoinToken{}, false
+	}
+	tried := e.presented == text
+	e.presented = text
+	token, err := e.freshToken(i)
+	var refusal *dial.Refusal
+	if errors.As(err, &refusal) && !tried {
+		e.cfg.Logger.WarnContext(ctx, "join token not usable", slog.String(logkey.Reason, refusal.Reason), slog.String(logkey.Message, refusal.Message))
+	}
+	return token, err == nil
 }
 
 // refusedLocked makes a refusal known, once.

@@ -290,6 +290,8 @@ func TestDistrusted(t *testing.T) {
 	old := b.current(t)
 	b.Distrust(old)
 	require.Equal(t, old.Generation, b.current(t).Generation, "the token is the one that was used")
+	b.giveToken(t, "two tokens\npasted as one")
+	require.Equal(t, old.Generation, b.current(t).Generation)
 	b.giveToken(t, b.hub.Token(t))
 	require.Greater(t, b.current(t).Generation, old.Generation)
 	require.Equal(t, 2, b.hub.State().Enrolled)

@@ -21,6 +21,14 @@ import (
 // again proves the new one while the old one still works.
 var errRenewed = errors.New("the certificate was renewed") //nolint:gochecknoglobals // sentinel
 
+// identityError means that there is nothing to connect with. Who looks after
+// the identity has said why.
+type identityError struct{ err error }
+
+func (e *identityError) Error() string { return "no identity to connect with: " + e.err.Error() }
+
+func (e *identityError) Unwrap() error { return e.err }
+
 // goAwayError ends a connection because the hub asked for it.
 type goAwayError struct {
 	reason  agentv1.GoAway_Reason
@@ -52,6 +60,7 @@ func (l *Link) suspect(identity Identity, err error) error {
 func (l *Link) rest(ctx context.Context, end error, retry *backoff.Backoff) error {
 	var (
 		away    *goAwayError
+		none    *identityError
 		refusal *dial.Refusal
 	)
 	switch {
@@ -60,6 +69,10 @@ func (l *Link) rest(ctx context.Context, end error, retry *backoff.Backoff) erro
 		return ctx.Err()
 	case errors.As(end, &away):
 		return l.leave(ctx, away)
+	case errors.As(end, &none) && errors.As(end, &refusal):
+		l.cfg.Board.Set(health.HubUnreachable, "not connected, for there is no identity to connect with")
+		l.cfg.Identities.Await(ctx)
+		return ctx.Err()
 	case errors.As(end, &refusal):
 		l.refused(ctx, refusal)
 		l.cfg.Identities.Await(ctx)
@@ -88,8 +101,7 @@ func (l *Link) lost(ctx context.Context, end error, wait time.Duration) {
 	l.log.LogAttrs(ctx, level, "no connection to the hub", slog.String(logkey.Error, message), slog.Duration(logkey.RetryAfter, wait))
 }
 
-// refused notes a no for good; where it came from the enrollment, that has
-// been said already.
+// refused notes a no for good, once.
 func (l *Link) refused(ctx context.Context, refusal *dial.Refusal) {
 	l.cfg.Board.Set(health.HubUnreachable, refusal.Error())
 	if l.said == refusal.Error() {

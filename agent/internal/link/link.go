@@ -211,7 +211,7 @@ func (l *Link) Run(ctx context.Context) error {
 func (l *Link) live(ctx context.Context) (upFor time.Duration, err error) {
 	identity, err := l.cfg.Identities.Current(ctx)
 	if err != nil {
-		return 0, err
+		return 0, &identityError{err: err}
 	}
 	conn, err := l.cfg.Hub.Dial(ctx, identity.TLS)
 	if err != nil {
@@ -233,6 +233,10 @@ func (l *Link) live(ctx context.Context) (upFor time.Duration, err error) {
 		welcomed: make(chan struct{}), renewNow: make(chan struct{}, 1), goAway: make(chan error, 1),
 	}
 	err = c.run(ctx)
+	var away *goAwayError
+	if errors.As(err, &away) && away.reason == agentv1.GoAway_REASON_REVOKED {
+		identity.Distrust()
+	}
 	if c.welcomeAt.IsZero() {
 		return 0, l.suspect(identity, err)
 	}

@@ -191,6 +191,8 @@ func TestGoAway(t *testing.T) {
 					require.Less(t, time.Since(asked), c.max+2*time.Second)
 				}
 				require.GreaterOrEqual(t, time.Since(asked), c.min)
+				distrusts, _, _ := b.Identities.Counts()
+				require.Equal(t, c.board == health.Revoked, distrusts > 0)
 			})
 		})
 	}
