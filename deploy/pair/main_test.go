@@ -24,7 +24,7 @@ import (
 var kube *agenttest.Kube
 
 func TestMain(m *testing.M) {
-	os.Exit(agenttest.RunWithKube(m, func(k *agenttest.Kube) { kube = k })) //nolint:forbidigo // a TestMain is a main
+	os.Exit(agenttest.RunWithKube(m, func(k *agenttest.Kube) { kube = k }))
 }
 
 // pair is a hub and the agent of one cluster.

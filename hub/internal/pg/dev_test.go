@@ -26,13 +26,13 @@ import (
 const childDir = "BUDCLUSTER_TEST_DEV_SERVER"
 
 func TestMain(m *testing.M) {
-	dir := os.Getenv(childDir) //nolint:forbidigo // this is a main
+	dir := os.Getenv(childDir)
 	if dir == "" {
-		os.Exit(m.Run()) //nolint:forbidigo // this is a main
+		os.Exit(m.Run())
 	}
 	if err := runChild(dir); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
-		os.Exit(1) //nolint:forbidigo // this is a main
+		os.Exit(1)
 	}
 }
 

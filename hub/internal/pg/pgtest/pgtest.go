@@ -106,7 +106,7 @@ func start() (*running, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx := context.Background() //nolint:forbidigo // the server outlives the test that happens to be first
+	ctx := context.Background() // the server outlives the test that happens to be first
 	failed := make(chan error, 1)
 	go func() { failed <- dev.Run(ctx) }()
 	select {
@@ -140,7 +140,7 @@ func makeTemplate(ctx context.Context, base string) error {
 // the end of its input, and then removes dir.
 func sweep(dir string) (alive io.Closer, err error) {
 	const script = `cat >/dev/null; i=0; while [ -e "$0/pg/data/postmaster.pid" ] && [ $i -lt 100 ]; do sleep 0.1; i=$((i+1)); done; rm -rf "$0"`
-	cmd := exec.Command("/bin/sh", "-c", script, dir) //nolint:noctx // outlives us on purpose
+	cmd := exec.Command("/bin/sh", "-c", script, dir) // outlives us on purpose
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
