@@ -30,7 +30,7 @@ func APIVersion() string { return GroupVersionResource().GroupVersion().String()
 // of the Helm release.
 type Release struct {
 	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty"`
+	metav1.ObjectMeta `json:"metadata,omitzero"`
 
 	Spec   ReleaseSpec   `json:"spec"`
 	Status ReleaseStatus `json:"status,omitzero"`

@@ -88,9 +88,9 @@ func agree(t *testing.T, path string, typ reflect.Type, schema apiextensionsv1.J
 func agreeFields(t *testing.T, path string, typ reflect.Type, schema apiextensionsv1.JSONSchemaProps) {
 	t.Helper()
 	var inType, inSchema []string
-	for i := range typ.NumField() {
-		name, opts, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
-		require.NotEmpty(t, name, "%s.%s has no json name", path, typ.Field(i).Name)
+	for field := range typ.Fields() {
+		name, opts, _ := strings.Cut(field.Tag.Get("json"), ",")
+		require.NotEmpty(t, name, "%s.%s has no json name", path, field.Name)
 		inType = append(inType, name)
 		required := !strings.Contains(opts, "omit")
 		for _, r := range schema.Required {
@@ -99,7 +99,7 @@ func agreeFields(t *testing.T, path string, typ reflect.Type, schema apiextensio
 			}
 		}
 		if prop, ok := schema.Properties[name]; ok {
-			agree(t, path+"."+name, typ.Field(i).Type, prop)
+			agree(t, path+"."+name, field.Type, prop)
 		}
 	}
 	for name := range schema.Properties {

@@ -43,14 +43,14 @@ func (s *site) latest(t *testing.T) helm.Record {
 	return r
 }
 
-func (s *site) configMap(t *testing.T, name string) (*corev1.ConfigMap, bool) {
+func (s *site) has(t *testing.T, name string) bool {
 	t.Helper()
-	cm, err := kube.Client(t).CoreV1().ConfigMaps(s.ref.Namespace).Get(t.Context(), name, metav1.GetOptions{})
+	_, err := kube.Client(t).CoreV1().ConfigMaps(s.ref.Namespace).Get(t.Context(), name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return nil, false
+		return false
 	}
 	require.NoError(t, err)
-	return cm, true
+	return true
 }
 
 func configMap(name string) string {
@@ -80,14 +80,11 @@ func TestRetryPrunes(t *testing.T) {
 	require.ErrorContains(t, err, "spec.ports[0].port")
 	require.NotContains(t, err.Error(), "\n")
 	require.Equal(t, helm.StatusFailed, s.latest(t).Status)
-	_, there := s.configMap(t, "goes")
-	require.True(t, there)
+	require.True(t, s.has(t, "goes"))
 
 	require.NoError(t, s.Install(t.Context(), s.operation(t, "2", map[string]string{"templates/a.yaml": configMap("stays")})))
-	_, there = s.configMap(t, "goes")
-	require.False(t, there)
-	_, there = s.configMap(t, "stays")
-	require.True(t, there)
+	require.False(t, s.has(t, "goes"))
+	require.True(t, s.has(t, "stays"))
 	require.Equal(t, "content-2", s.latest(t).Content)
 }
 
@@ -148,9 +145,9 @@ func TestStopInAHook(t *testing.T) {
 	require.True(t, r.Interrupted)
 	for _, name := range []string{"rollback", "upgrade"} {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-		defer cancel()
 		began := time.Now()
 		require.ErrorIs(t, run[name](ctx), context.DeadlineExceeded, name)
+		cancel()
 		require.Less(t, time.Since(began), 10*time.Second, name)
 		r := s.latest(t)
 		require.Equal(t, helm.StatusFailed, r.Status, name)

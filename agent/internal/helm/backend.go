@@ -1,6 +1,7 @@
 package helm
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -153,19 +154,19 @@ type cutter struct {
 // RoundTrip implements http.RoundTripper.
 func (c *cutter) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
-	stop := context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })
+	stop := context.AfterFunc(c.ctx, func() { cancel(c.cause()) }) //nolint:contextcheck // it inherits from the request, and ends with the operation too
 	resp, err := c.next.RoundTrip(req.WithContext(ctx))
 	if err != nil {
 		stop()
 		cancel(nil)
-		if c.ctx.Err() != nil {
-			return nil, context.Cause(c.ctx)
-		}
-		return nil, err
+		return nil, cmp.Or(c.cause(), err)
 	}
 	resp.Body = &cutBody{ReadCloser: resp.Body, end: func() { stop(); cancel(nil) }}
 	return resp, nil
 }
+
+// cause is why the operation ended; nil while it runs.
+func (c *cutter) cause() error { return context.Cause(c.ctx) }
 
 type cutBody struct {
 	io.ReadCloser

@@ -25,8 +25,8 @@ func (e *Error) Unwrap() error { return e.cause }
 
 // IsPermanent reports whether trying again cannot help.
 func IsPermanent(err error) bool {
-	var e *Error
-	return errors.As(err, &e) && e.Permanent
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Permanent
 }
 
 func permanent(err error) error {
@@ -37,8 +37,7 @@ func failed(err error) error {
 	if err == nil {
 		return nil
 	}
-	var e *Error
-	if errors.As(err, &e) {
+	if _, ok := errors.AsType[*Error](err); ok {
 		return err
 	}
 	return &Error{Sentence: Sentence(err), Permanent: schemaHead.MatchString(err.Error()), cause: err}
@@ -66,7 +65,7 @@ var noise = []string{ //nolint:gochecknoglobals // a constant list
 	` from ""`,
 }
 
-var ( //nolint:gochecknoglobals // compiled once
+var (
 	countLine    = regexp.MustCompile(`(?m)^\d+ errors? occurred:\s*`)
 	executionAt  = regexp.MustCompile(`execution error at \(([^):]+:\d+):?\d*\): `)
 	templateAt   = regexp.MustCompile(`template: [^:\s]+:\d+:\d+:\s+executing "[^"]+" at (<[^>]*>): (error calling \w+: )?`)

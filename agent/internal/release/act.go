@@ -89,7 +89,7 @@ func (w *work) attempt(ctx context.Context, a Action, r Reason, o *observation) 
 		return w.interrupted(ctx, o, r)
 	}
 	w.log.WarnContext(ctx, "helm operation failed", slog.String(logkey.Release, w.cr.Name), slog.String(logkey.Action, string(a.Kind)),
-		slog.String(logkey.Operation, op.Operation), slog.Any(logkey.Error, err))
+		slog.String(logkey.Operation, op.Operation), slog.String(logkey.Error, w.hide.text(err.Error())))
 	o.Memory.FailedOperation, o.Memory.Permanent = op.Operation, helm.IsPermanent(err)
 	o.Memory.Failure = Reason{agentv1.PhaseFailed, code, err.Error()}
 	o.Memory.RetryAt = w.now().Add(backoff(o.Memory.Attempts))
@@ -180,9 +180,9 @@ func (w *work) correct(ctx context.Context, r Reason, o *observation) error {
 	w.metrics.corrections.Add(float64(count))
 	w.insisted = true
 	if count > 0 {
-		w.log.InfoContext(ctx, "drift corrected", slog.String(logkey.Release, w.cr.Name), slog.Int(logkey.Count, count), slog.String(logkey.Message, r.Message))
+		w.log.InfoContext(ctx, "drift corrected", slog.String(logkey.Release, w.cr.Name), slog.Int(logkey.Count, count), slog.String(logkey.Message, w.hide.text(r.Message)))
 		corrected := w.cr.Status
-		corrected.Reason, corrected.Message = "DriftCorrected", r.Message
+		corrected.Reason, corrected.Message = "DriftCorrected", w.hide.text(r.Message)
 		w.event(ctx, w.cr, corrected)
 	}
 	w.track.surveyed = time.Time{} // look again: what was applied may not have held

@@ -242,8 +242,10 @@ func (v *view) mayTouch() bool {
 // uninstalling: an uninstall began and has not ended, but the release is wanted.
 func (v *view) uninstalling() (Action, Reason) {
 	if !v.ours || v.latest.Adopted {
-		return Action{Kind: ActionWait}, Reason{agentv1.PhaseLocked, ReasonForeignOperation,
-			"somebody's helm uninstall has not ended; when it has, this release is installed"}
+		return Action{Kind: ActionWait}, Reason{
+			agentv1.PhaseLocked, ReasonForeignOperation,
+			"somebody's helm uninstall has not ended; when it has, this release is installed",
+		}
 	}
 	return Action{Kind: ActionUninstall}, Reason{agentv1.PhaseRemoving, ReasonUninstalling, "finishing an uninstall that was interrupted"}
 }
@@ -251,8 +253,10 @@ func (v *view) uninstalling() (Action, Reason) {
 // uninstalled: the record is left, the objects may still be going.
 func (v *view) uninstalled() (Action, Reason) {
 	if v.ours && len(v.Remaining) > 0 {
-		return v.wait(busyPoll), Reason{agentv1.PhasePending, ReasonPreviousRemains,
-			"waiting for the previous install to be gone: " + v.Remaining[0]}
+		return v.wait(busyPoll), Reason{
+			agentv1.PhasePending, ReasonPreviousRemains,
+			"waiting for the previous install to be gone: " + v.Remaining[0],
+		}
 	}
 	return v.attempt("")
 }
@@ -260,8 +264,10 @@ func (v *view) uninstalled() (Action, Reason) {
 // foreign: a release of that name was there before us.
 func (v *view) foreign() (Action, Reason) {
 	if v.want.Adoption != v1alpha1.AdoptionTakeOver {
-		return Action{Kind: ActionWait}, Reason{agentv1.PhaseAdopted, ReasonForeignRelease,
-			"a Helm release of this name was there before; it is watched and never changed (adoption: observe)"}
+		return Action{Kind: ActionWait}, Reason{
+			agentv1.PhaseAdopted, ReasonForeignRelease,
+			"a Helm release of this name was there before; it is watched and never changed (adoption: observe)",
+		}
 	}
 	return v.attempt("")
 }
@@ -357,8 +363,10 @@ func (v *view) notReady() (Action, Reason) {
 	if v.Now.Before(deadline) {
 		return v.wait(min(busyPoll, deadline.Sub(v.Now))), waiting
 	}
-	return v.remediate(Reason{agentv1.PhaseFailed, ReasonNotReadyInTime,
-		fmt.Sprintf("not ready after %s: %s", v.want.Timeout, v.Readiness.WaitingFor)})
+	return v.remediate(Reason{
+		agentv1.PhaseFailed, ReasonNotReadyInTime,
+		fmt.Sprintf("not ready after %s: %s", v.want.Timeout, v.Readiness.WaitingFor),
+	})
 }
 
 // remediate counts the failure once, does what policy says, and tries again.
@@ -498,8 +506,10 @@ func (v *view) remove() (Action, Reason) {
 		return v.vanish()
 	case v.latest.Status.Pending() && v.copied:
 		if patience := v.latest.ChangedAt.Add(v.want.Timeout); v.Now.Before(patience) {
-			return Action{Kind: ActionWait, At: patience}, Reason{agentv1.PhaseLocked, ReasonForeignOperation,
-				"a Helm operation that is not ours is running; waiting for it until " + patience.UTC().Format(time.RFC3339)}
+			return Action{Kind: ActionWait, At: patience}, Reason{
+				agentv1.PhaseLocked, ReasonForeignOperation,
+				"a Helm operation that is not ours is running; waiting for it until " + patience.UTC().Format(time.RFC3339),
+			}
 		}
 	case v.Now.Before(v.Memory.RetryAt):
 		failure := v.Memory.Failure

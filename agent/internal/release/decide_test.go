@@ -117,12 +117,14 @@ func TestDecide(t *testing.T) {
 		},
 		"changed by hand, correct": {
 			obs: release.Observed{History: helm.History{
-				rec(2, helm.StatusDeployed, "new", operation("x")), rec(1, helm.StatusSuperseded, "new", operation("x"))}},
+				rec(2, helm.StatusDeployed, "new", operation("x")), rec(1, helm.StatusSuperseded, "new", operation("x")),
+			}},
 			action: release.ActionUpgrade, phase: agentv1.PhaseUpgrading,
 		},
 		"changed by hand, report": {
 			obs: release.Observed{History: helm.History{
-				rec(2, helm.StatusDeployed, "new", operation("x")), rec(1, helm.StatusSuperseded, "new", operation("x"))}},
+				rec(2, helm.StatusDeployed, "new", operation("x")), rec(1, helm.StatusSuperseded, "new", operation("x")),
+			}},
 			change: func(w *release.Desired) { w.Drift = v1alpha1.DriftReport },
 			action: release.ActionWait, phase: agentv1.PhaseDrifted, code: release.ReasonChangedByHand,
 		},
@@ -161,18 +163,24 @@ func TestDecide(t *testing.T) {
 			action: release.ActionWait, phase: agentv1.PhaseReady,
 		},
 		"timeout is counted first": {
-			obs: release.Observed{Now: at(100), Readiness: waiting, Memory: release.Memory{Generation: 2, Attempts: 1},
-				History: helm.History{rec(2, helm.StatusDeployed, "new"), rec(1, helm.StatusSuperseded, "old", wasReady)}},
+			obs: release.Observed{
+				Now: at(100), Readiness: waiting, Memory: release.Memory{Generation: 2, Attempts: 1},
+				History: helm.History{rec(2, helm.StatusDeployed, "new"), rec(1, helm.StatusSuperseded, "old", wasReady)},
+			},
 			action: release.ActionFail, phase: agentv1.PhaseFailed, code: release.ReasonNotReadyInTime,
 		},
 		"timeout, then rollback": {
-			obs: release.Observed{Now: at(100), Readiness: waiting, Memory: failedOnce,
-				History: helm.History{rec(2, helm.StatusDeployed, "new"), rec(1, helm.StatusSuperseded, "old", wasReady)}},
+			obs: release.Observed{
+				Now: at(100), Readiness: waiting, Memory: failedOnce,
+				History: helm.History{rec(2, helm.StatusDeployed, "new"), rec(1, helm.StatusSuperseded, "old", wasReady)},
+			},
 			action: release.ActionRollback, phase: agentv1.PhaseRollingBack,
 		},
 		"timeout, keep": {
-			obs: release.Observed{Now: at(55), Readiness: waiting, Memory: failedOnce,
-				History: helm.History{rec(2, helm.StatusDeployed, "new"), rec(1, helm.StatusSuperseded, "old", wasReady)}},
+			obs: release.Observed{
+				Now: at(55), Readiness: waiting, Memory: failedOnce,
+				History: helm.History{rec(2, helm.StatusDeployed, "new"), rec(1, helm.StatusSuperseded, "old", wasReady)},
+			},
 			change: func(w *release.Desired) { w.Remediation = v1alpha1.RemediationKeep },
 			action: release.ActionWait, phase: agentv1.PhaseFailed, at: at(60),
 		},
@@ -181,8 +189,10 @@ func TestDecide(t *testing.T) {
 			action: release.ActionMarkReady, phase: agentv1.PhaseProgressing,
 		},
 		"failed job": {
-			obs: release.Observed{Readiness: release.Readiness{Total: 1, Failed: "job x: failed"}, Memory: release.Memory{Generation: 2, Attempts: 1},
-				History: helm.History{rec(1, helm.StatusDeployed, "new")}},
+			obs: release.Observed{
+				Readiness: release.Readiness{Total: 1, Failed: "job x: failed"}, Memory: release.Memory{Generation: 2, Attempts: 1},
+				History: helm.History{rec(1, helm.StatusDeployed, "new")},
+			},
 			action: release.ActionFail, phase: agentv1.PhaseFailed, code: release.ReasonObjectFailed,
 		},
 		"failed first install, uninstall": {
@@ -192,7 +202,8 @@ func TestDecide(t *testing.T) {
 		},
 		"failed upgrade, uninstall does not apply": {
 			obs: release.Observed{Memory: failedOnce, History: helm.History{
-				rec(2, helm.StatusFailed, "new"), rec(1, helm.StatusDeployed, "old", wasReady)}},
+				rec(2, helm.StatusFailed, "new"), rec(1, helm.StatusDeployed, "old", wasReady),
+			}},
 			change: func(w *release.Desired) { w.Remediation = v1alpha1.RemediationUninstall },
 			action: release.ActionWait, phase: agentv1.PhaseFailed,
 		},
@@ -206,22 +217,26 @@ func TestDecide(t *testing.T) {
 		},
 		"failed upgrade, again": {
 			obs: release.Observed{Now: at(61), Memory: failedOnce, History: helm.History{
-				rec(3, helm.StatusDeployed, "old", wasReady), rec(2, helm.StatusFailed, "new")}},
+				rec(3, helm.StatusDeployed, "old", wasReady), rec(2, helm.StatusFailed, "new"),
+			}},
 			action: release.ActionUpgrade, phase: agentv1.PhaseUpgrading,
 		},
 		"rolled back, becomes ready": {
 			obs: release.Observed{Memory: failedOnce, History: helm.History{
-				rec(3, helm.StatusDeployed, "old"), rec(2, helm.StatusFailed, "new"), rec(1, helm.StatusSuperseded, "old", wasReady)}},
+				rec(3, helm.StatusDeployed, "old"), rec(2, helm.StatusFailed, "new"), rec(1, helm.StatusSuperseded, "old", wasReady),
+			}},
 			action: release.ActionMarkReady, phase: agentv1.PhaseFailed,
 		},
 		"interrupted": {
 			obs: release.Observed{Memory: release.Memory{Generation: 2, Attempts: 1, RetryAt: at(60)}, History: helm.History{
-				rec(2, helm.StatusFailed, "new", interrupted), rec(1, helm.StatusDeployed, "old", wasReady)}},
+				rec(2, helm.StatusFailed, "new", interrupted), rec(1, helm.StatusDeployed, "old", wasReady),
+			}},
 			action: release.ActionUpgrade, phase: agentv1.PhaseUpgrading, code: release.ReasonInterrupted,
 		},
 		"interrupted too often": {
 			obs: release.Observed{Memory: release.Memory{Generation: 2, Attempts: 3}, History: helm.History{
-				rec(2, helm.StatusFailed, "new", interrupted), rec(1, helm.StatusDeployed, "old", wasReady)}},
+				rec(2, helm.StatusFailed, "new", interrupted), rec(1, helm.StatusDeployed, "old", wasReady),
+			}},
 			action: release.ActionFail, phase: agentv1.PhaseFailed,
 		},
 		"uninstalled by hand with history": {
@@ -346,7 +361,7 @@ func (w *world) deploy(content string) {
 		}
 	}
 	r := rec(1000+w.next, helm.StatusDeployed, content, operation("sim"+string(rune('a'+w.next))))
-	r.Labels.ReleaseID = w.want.ID
+	r.ReleaseID = w.want.ID
 	r.ChangedAt = w.obs.Now
 	w.obs.History = append(helm.History{r}, w.obs.History...)
 }

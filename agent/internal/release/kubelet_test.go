@@ -46,8 +46,10 @@ func (b *bench) makeReady(t *testing.T, name string) {
 	d := b.deployment(t, name)
 	yes := true
 	rs := &appsv1.ReplicaSet{
-		ObjectMeta: metav1.ObjectMeta{Name: name + "-1", Namespace: b.target, Labels: d.Spec.Selector.MatchLabels,
-			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "Deployment", Name: name, UID: d.UID, Controller: &yes}}},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: name + "-1", Namespace: b.target, Labels: d.Spec.Selector.MatchLabels,
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "Deployment", Name: name, UID: d.UID, Controller: &yes}},
+		},
 		Spec: appsv1.ReplicaSetSpec{Replicas: d.Spec.Replicas, Selector: d.Spec.Selector, Template: d.Spec.Template},
 	}
 	sets := b.typed.AppsV1().ReplicaSets(b.target)

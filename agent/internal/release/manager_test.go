@@ -25,9 +25,9 @@ func simple() map[string]string {
 	return map[string]string{"templates/cm.yaml": helmtest.ConfigMapTemplate}
 }
 
-func (b *bench) word(t *testing.T, name string) string {
+func (b *bench) word(t *testing.T) string {
 	t.Helper()
-	cm, err := b.typed.CoreV1().ConfigMaps(b.target).Get(t.Context(), name, metav1.GetOptions{})
+	cm, err := b.typed.CoreV1().ConfigMaps(b.target).Get(t.Context(), "web", metav1.GetOptions{})
 	require.NoError(t, err)
 	return cm.Data["word"]
 }
@@ -44,7 +44,7 @@ func TestLife(t *testing.T) {
 	require.Equal(t, "1.0.0", s.GetChartVersion())
 	require.Equal(t, "1.0.0-app", s.GetAppVersion())
 	require.Equal(t, int32(1), s.GetProgress().GetTotal())
-	require.Equal(t, "one", b.word(t, "web"))
+	require.Equal(t, "one", b.word(t))
 
 	have, err := b.m.Have(t.Context())
 	require.NoError(t, err)
@@ -56,7 +56,7 @@ func TestLife(t *testing.T) {
 	b.upsert(t, r)
 	s = b.awaitPhase(t, r, agentv1.PhaseReady)
 	require.Equal(t, "1.1.0", s.GetChartVersion())
-	require.Equal(t, "secret", b.word(t, "web"), "secret values are merged over the others")
+	require.Equal(t, "secret", b.word(t), "secret values are merged over the others")
 	require.Equal(t, int32(1), s.GetAttempts())
 
 	b.upsert(t, r) // the same again changes nothing
@@ -231,7 +231,7 @@ func TestLargeValues(t *testing.T) {
 	r := b.wanted("web", 1, b.chart(t, "1.0.0", simple()), `{"word":"one","pad":"`+strings.Repeat("x", 100<<10)+`"}`)
 	b.upsert(t, r)
 	b.awaitPhase(t, r, agentv1.PhaseReady)
-	require.Equal(t, "one", b.word(t, "web"))
+	require.Equal(t, "one", b.word(t))
 	secret, err := b.typed.CoreV1().Secrets(b.namespace).Get(t.Context(), "release-web-values", metav1.GetOptions{})
 	require.NoError(t, err)
 	require.Len(t, secret.Data, 1)
@@ -243,8 +243,10 @@ func TestLargeValues(t *testing.T) {
 func TestForeignRelease(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	other := helm.Operation{Ref: helm.Ref{Namespace: b.target, Name: "web"}, Timeout: time.Second,
-		Chart: helmtest.Chart(t, "web", "0.9.0", simple()), Values: map[string]any{"word": "theirs"}}
+	other := helm.Operation{
+		Ref: helm.Ref{Namespace: b.target, Name: "web"}, Timeout: time.Second,
+		Chart: helmtest.Chart(t, "web", "0.9.0", simple()), Values: map[string]any{"word": "theirs"},
+	}
 	require.NoError(t, b.helm(t).Install(t.Context(), other))
 
 	r := b.wanted("web", 1, b.chart(t, "1.0.0", simple()), `{"word":"ours"}`)
@@ -252,20 +254,20 @@ func TestForeignRelease(t *testing.T) {
 	s := b.awaitPhase(t, r, agentv1.PhaseAdopted)
 	require.False(t, s.GetOwned())
 	require.Equal(t, "0.9.0", s.GetChartVersion())
-	require.Equal(t, "theirs", b.word(t, "web"))
+	require.Equal(t, "theirs", b.word(t))
 
 	r = proto.Clone(r).(*agentv1.Release)
 	r.Generation, r.Spec.Adoption = 2, agentv1.AdoptionPolicy_ADOPTION_POLICY_TAKE_OVER
 	b.upsert(t, r)
 	s = b.awaitPhase(t, r, agentv1.PhaseReady)
 	require.False(t, s.GetOwned())
-	require.Equal(t, "ours", b.word(t, "web"))
+	require.Equal(t, "ours", b.word(t))
 
 	r = proto.Clone(r).(*agentv1.Release)
 	r.Generation, r.Removed = 3, true
 	b.upsert(t, r)
 	b.awaitPhase(t, r, agentv1.PhaseRemoved)
-	require.Equal(t, "ours", b.word(t, "web"), "what was there before us stays")
+	require.Equal(t, "ours", b.word(t), "what was there before us stays")
 }
 
 // TestOrphanAndStale: absence removes nothing, an older generation changes nothing.
@@ -279,14 +281,14 @@ func TestOrphanAndStale(t *testing.T) {
 	b.await(t, r.GetId(), "orphaned", func(s *agentv1.ReleaseStatus) bool { return strings.Contains(s.GetMessage(), "does not list") })
 	require.NoError(t, b.m.Forget(t.Context(), r.GetId()))
 	b.await(t, r.GetId(), "forgotten", func(s *agentv1.ReleaseStatus) bool { return strings.Contains(s.GetMessage(), "forgotten") })
-	require.Equal(t, "five", b.word(t, "web"))
+	require.Equal(t, "five", b.word(t))
 
 	b.upsert(t, b.wanted("web", 3, r.GetSpec().GetChart(), `{"word":"three"}`))
 	s := b.await(t, r.GetId(), "stale", func(s *agentv1.ReleaseStatus) bool { return strings.Contains(s.GetMessage(), "older than 5") })
 	require.Equal(t, int64(5), s.GetObservedGeneration())
 	require.NoError(t, b.m.ApplySnapshot(t.Context(), []*agentv1.ReleaseRef{{Id: r.GetId(), Generation: 5, Digest: r.GetDigest()}}))
 	b.await(t, r.GetId(), "all well", func(s *agentv1.ReleaseStatus) bool { return s.GetMessage() == "" })
-	require.Equal(t, "five", b.word(t, "web"))
+	require.Equal(t, "five", b.word(t))
 }
 
 // TestPendingRecordOfADeadAgent: fleet#637, harvester#8309. The record was
@@ -306,7 +308,7 @@ func TestPendingRecordOfADeadAgent(t *testing.T) {
 	r = b.wanted("web", 2, b.chart(t, "1.1.0", simple()), `{"word":"two"}`)
 	b.upsert(t, r)
 	b.awaitPhase(t, r, agentv1.PhaseReady)
-	require.Equal(t, "two", b.word(t, "web"))
+	require.Equal(t, "two", b.word(t))
 }
 
 // plantPending writes a pending record as a Helm that died would leave it.
@@ -340,13 +342,15 @@ func TestUsedByHand(t *testing.T) {
 	b.upsert(t, r)
 	b.awaitPhase(t, r, agentv1.PhaseReady)
 	latest, _ := b.history(t, "web").Latest()
-	byHand := helm.Operation{Ref: helm.Ref{Namespace: b.target, Name: "web"}, Timeout: time.Second, Labels: latest.Labels,
-		Chart: helmtest.Chart(t, "web", "1.0.0", simple()), Values: map[string]any{"word": "by hand"}}
+	byHand := helm.Operation{
+		Ref: helm.Ref{Namespace: b.target, Name: "web"}, Timeout: time.Second, Labels: latest.Labels,
+		Chart: helmtest.Chart(t, "web", "1.0.0", simple()), Values: map[string]any{"word": "by hand"},
+	}
 	require.NoError(t, b.helm(t).Upgrade(t.Context(), byHand))
 	b.await(t, r.GetId(), "revision 3", func(s *agentv1.ReleaseStatus) bool {
 		return s.GetRevision() == 3 && s.GetPhase() == string(agentv1.PhaseReady)
 	})
-	require.Equal(t, "one", b.word(t, "web"))
+	require.Equal(t, "one", b.word(t))
 }
 
 // TestDrift: what others change is found, named and put back.
@@ -365,12 +369,12 @@ func TestDrift(t *testing.T) {
 	_, err := b.typed.CoreV1().ConfigMaps(b.target).Patch(ctx, "web", types.MergePatchType, []byte(`{"data":{"word":"edited"}}`), metav1.PatchOptions{FieldManager: "kubectl-edit"})
 	require.NoError(t, err)
 	s = b.await(t, r.GetId(), "1 correction", func(s *agentv1.ReleaseStatus) bool { return s.GetCorrections() == 1 })
-	require.Equal(t, "one", b.word(t, "web"))
+	require.Equal(t, "one", b.word(t))
 	require.Equal(t, string(agentv1.PhaseReady), s.GetPhase())
 
 	require.NoError(t, b.typed.CoreV1().ConfigMaps(b.target).Delete(ctx, "web", metav1.DeleteOptions{}))
 	b.await(t, r.GetId(), "2 corrections", func(s *agentv1.ReleaseStatus) bool { return s.GetCorrections() == 2 })
-	require.Equal(t, "one", b.word(t, "web"))
+	require.Equal(t, "one", b.word(t))
 	cm, err := b.typed.CoreV1().ConfigMaps(b.target).Get(ctx, "web", metav1.GetOptions{})
 	require.NoError(t, err)
 	require.Equal(t, "Helm", cm.Labels["app.kubernetes.io/managed-by"], "what is made anew is Helm's to upgrade and uninstall")
@@ -423,7 +427,7 @@ func TestDriftReported(t *testing.T) {
 	require.Equal(t, "ConfigMap/"+b.target+"/web", s.GetDrift()[0].GetObject())
 	require.Equal(t, "data.word", s.GetDrift()[0].GetField())
 	require.Equal(t, "kubectl-edit", s.GetDrift()[0].GetManager())
-	require.Equal(t, "edited", b.word(t, "web"))
+	require.Equal(t, "edited", b.word(t))
 }
 
 const deployment = `apiVersion: apps/v1
@@ -459,9 +463,9 @@ func TestNotReadyRollsBack(t *testing.T) {
 	r = b.wanted("web", 2, b.chart(t, "1.0.1", files), `{"image":"registry.example/nosuch:1"}`)
 	r.Spec.Timeout.Seconds, r.Spec.MaxAttempts = 3, 1
 	b.upsert(t, r)
-	s := b.awaitPhase(t, r, agentv1.PhaseProgressing)
+	b.awaitPhase(t, r, agentv1.PhaseProgressing)
 	b.breakPods(t, "web", "registry.example/nosuch:1")
-	s = b.await(t, r.GetId(), "why", func(s *agentv1.ReleaseStatus) bool {
+	s := b.await(t, r.GetId(), "why", func(s *agentv1.ReleaseStatus) bool {
 		return strings.Contains(s.GetProgress().GetWaitingFor(), "ImagePullBackOff pulling registry.example/nosuch:1")
 	})
 	t.Log(s.GetMessage())
@@ -615,12 +619,12 @@ func TestRecordDeletedByHand(t *testing.T) {
 	dyn, err := dynamic.NewForConfig(kube.Config())
 	require.NoError(t, err)
 	require.NoError(t, dyn.Resource(v1alpha1.GroupVersionResource()).Namespace(b.namespace).Delete(t.Context(), "web", metav1.DeleteOptions{}))
-	for range b.statuses { //nolint:revive // until it is closed
+	for range b.statuses { // until it is closed
 	}
 	have, err := b.m.Have(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, have)
-	require.Equal(t, "one", b.word(t, "web"))
+	require.Equal(t, "one", b.word(t))
 
 	b.statuses, b.seen = b.m.Statuses(t.Context()), map[string]*agentv1.ReleaseStatus{}
 	b.upsert(t, r)

@@ -164,7 +164,7 @@ func (m *Manager) readiness(ctx context.Context, objects []helm.Object, wasReady
 var errValues = errors.New("the values are not a JSON object")
 
 // desired reads what is wanted out of a custom resource.
-func (m *Manager) desired(ctx context.Context, cr *v1alpha1.Release) (Desired, map[string]any, error) {
+func (m *Manager) desired(ctx context.Context, cr *v1alpha1.Release) (Desired, map[string]any, redactor, error) {
 	s := cr.Spec
 	w := Desired{
 		ID: s.ID, Generation: s.Generation, Removed: s.Removed, MaxAttempts: orDefault(s.MaxAttempts, defaultAttempts),
@@ -175,18 +175,19 @@ func (m *Manager) desired(ctx context.Context, cr *v1alpha1.Release) (Desired, m
 		w.Timeout = d
 	}
 	if s.Removed { // what it would contain does not matter any more
-		return w, nil, nil
+		return w, nil, redactor{}, nil
 	}
 	raw, err := m.store.values(ctx, cr)
 	if err != nil {
-		return w, nil, err
+		return w, nil, redactor{}, err
 	}
+	hide := newRedactor(raw.secret)
 	merged, err := mergeValues(raw.plain, raw.secret)
 	if err != nil {
-		return w, nil, fmt.Errorf("%w: %w", errValues, err)
+		return w, nil, hide, fmt.Errorf("%w: %w", errValues, err)
 	}
 	w.Content, err = contentHash(s.Chart.Digest, merged, m.mirrors)
-	return w, merged, err
+	return w, merged, hide, err
 }
 
 func orDefault[T comparable](v, other T) T {

@@ -216,8 +216,10 @@ func TestManagerOf(t *testing.T) {
 
 func TestMemorySurvivesTheStatus(t *testing.T) {
 	t.Parallel()
-	m := Memory{Generation: 3, Attempts: 2, RetryAt: time.Unix(1_700_000_000, 0).UTC(), FailedOperation: "op", Permanent: true,
-		Failure: Reason{Phase: agentv1.PhaseFailed, Code: ReasonInstallFailed, Message: "no"}}
+	m := Memory{
+		Generation: 3, Attempts: 2, RetryAt: time.Unix(1_700_000_000, 0).UTC(), FailedOperation: "op", Permanent: true,
+		Failure: Reason{Phase: agentv1.PhaseFailed, Code: ReasonInstallFailed, Message: "no"},
+	}
 	var s v1alpha1.ReleaseStatus
 	remember(&s, m, 3)
 	require.Equal(t, m, memoryOf(s))

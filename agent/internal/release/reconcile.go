@@ -27,8 +27,8 @@ func (m *Manager) reconcile(ctx context.Context, name string) (time.Duration, er
 	if f := cr.Status.Failure; m.hubWasHere(name) && f != nil && f.Reason == ReasonChartMissing {
 		cr.Status.RetryAt = nil
 	}
-	want, values, err := m.desired(ctx, cr)
-	w := &work{Manager: m, cr: cr, want: want, values: values, track: m.track(name)}
+	want, values, hide, err := m.desired(ctx, cr)
+	w := &work{Manager: m, cr: cr, want: want, values: values, hide: hide, track: m.track(name)}
 	if reason, told := unusable(err); told {
 		return m.interval, w.tell(ctx, &observation{id: want.ID, Observed: Observed{Memory: memoryOf(cr.Status)}}, reason)
 	}
@@ -44,7 +44,7 @@ func (m *Manager) reconcile(ctx context.Context, name string) (time.Duration, er
 			return 0, nil // the queue has the new spec
 		}
 		if done || err != nil {
-			return next, err
+			return next, w.hide.error(err)
 		}
 	}
 	return busyPoll, nil
@@ -95,6 +95,7 @@ type work struct {
 	cr     *v1alpha1.Release
 	want   Desired
 	values map[string]any
+	hide   redactor
 	track  *track
 	// held ends when the lock is lost; nil without the lock.
 	held    context.Context //nolint:containedctx // the lock's, between two steps
@@ -112,7 +113,7 @@ func (w *work) unlock() {
 }
 
 // step observes and decides once, and acts if there is something to do.
-func (w *work) step(ctx context.Context) (next time.Duration, done bool, err error) {
+func (w *work) step(ctx context.Context) (next time.Duration, done bool, err error) { //nolint:contextcheck // held is made of ctx
 	if w.held != nil {
 		ctx = w.held
 	}
@@ -161,6 +162,9 @@ func (m *Manager) pause(a Action, now time.Time) time.Duration {
 
 // tell writes the status, if it says something new, and shows it to the hub.
 func (w *work) tell(ctx context.Context, o *observation, r Reason) error {
+	// Before compose shortens anything: half a secret is still one.
+	r.Message = w.hide.text(r.Message)
+	w.hide.observation(o)
 	next := compose(w.cr.Status, w.cr.Spec.Generation, o, r)
 	next.Corrections += int64(w.corrected)
 	w.annotate(w.cr.Name, &next)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -121,17 +122,16 @@ func toProto(cr *v1alpha1.Release) *agentv1.ReleaseStatus {
 	s := cr.Status
 	p := &agentv1.ReleaseStatus{
 		Id: cr.Spec.ID, ObservedGeneration: s.ObservedGeneration, Phase: string(cmp.Or(s.Phase, agentv1.PhasePending)), Reason: s.Reason,
-		Message: s.Message, ChartVersion: s.ChartVersion, AppVersion: s.AppVersion, Revision: int32(s.Revision), Owned: s.Owned,
-		Outputs: maps.Clone(s.Outputs), Attempts: int32(s.Attempts), Corrections: s.Corrections,
+		ChartVersion: s.ChartVersion, AppVersion: s.AppVersion, Revision: small(s.Revision), Owned: s.Owned,
+		Outputs: maps.Clone(s.Outputs), Attempts: small(s.Attempts), Corrections: s.Corrections,
 	}
+	message := s.Message
 	for _, c := range s.Conditions {
-		if p.Message != "" {
-			p.Message += "; "
-		}
-		p.Message += c.Message
+		message = strings.TrimPrefix(message+"; "+c.Message, "; ")
 	}
+	p.Message = message
 	if s.Progress != nil {
-		p.Progress = &agentv1.Progress{Ready: int32(s.Progress.Ready), Total: int32(s.Progress.Total), WaitingFor: s.Progress.WaitingFor}
+		p.Progress = &agentv1.Progress{Ready: small(s.Progress.Ready), Total: small(s.Progress.Total), WaitingFor: s.Progress.WaitingFor}
 	}
 	for _, d := range s.Drift {
 		p.Drift = append(p.Drift, &agentv1.Drift{Object: d.Object, Field: d.Field, Manager: d.Manager})
@@ -144,6 +144,9 @@ func toProto(cr *v1alpha1.Release) *agentv1.ReleaseStatus {
 	}
 	return p
 }
+
+// small fits a count into the protocol.
+func small(n int) int32 { return int32(min(max(n, 0), math.MaxInt32)) }
 
 // board shows the newest status of every release to whoever subscribes. A
 // slow reader misses intermediate statuses, never the last.

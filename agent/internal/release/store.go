@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -222,13 +223,9 @@ func (s *store) putValues(ctx context.Context, cr *v1alpha1.Release, keys map[st
 	}
 	data := map[string][]byte{}
 	if !exact && size(have.Data)+size(keys) < 2*maxValues-(32<<10) {
-		for k, v := range have.Data {
-			data[k] = v
-		}
+		maps.Copy(data, have.Data)
 	}
-	for k, v := range keys {
-		data[k] = v
-	}
+	maps.Copy(data, keys)
 	owners := []metav1.OwnerReference{ownerOf(cr)}
 	if equality.Semantic.DeepEqual(have.Data, data) && equality.Semantic.DeepEqual(have.OwnerReferences, owners) {
 		return nil

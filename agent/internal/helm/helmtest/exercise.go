@@ -60,8 +60,10 @@ func Exercise(t *testing.T, open func(t *testing.T) (*helm.Client, string)) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			client, namespace := open(t)
-			run(t, &bench{client: client, ref: helm.Ref{Namespace: namespace, Name: "web"},
-				chart: Chart(t, "web", "1.2.3", map[string]string{"templates/cm.yaml": ConfigMapTemplate})})
+			run(t, &bench{
+				client: client, ref: helm.Ref{Namespace: namespace, Name: "web"},
+				chart: Chart(t, "web", "1.2.3", map[string]string{"templates/cm.yaml": ConfigMapTemplate}),
+			})
 		})
 	}
 }
