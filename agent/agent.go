@@ -33,6 +33,8 @@ type Options struct {
 	NetDial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Now is the clock.
 	Now func() time.Time
+	// Probe is how often the API server is asked whether it is there.
+	Probe time.Duration
 	// Elections are the times of leader election; zero values mean
 	// Kubernetes's own.
 	Elections Elections

@@ -75,7 +75,7 @@ func (b *bundle) start(t *testing.T, change ...func(*agent.Config)) *process {
 	require.NoError(t, err)
 	a, err := agent.New(cfg, agent.Options{
 		Logger:   slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
-		Listener: ln, Elections: agent.Elections{Lease: 4 * time.Second, Renew: 3 * time.Second, Retry: 500 * time.Millisecond},
+		Listener: ln, Probe: time.Second, Elections: agent.Elections{Lease: 4 * time.Second, Renew: 3 * time.Second, Retry: 500 * time.Millisecond},
 	})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -98,7 +98,7 @@ func (p *process) get(t *testing.T, path string) (int, string) {
 	t.Helper()
 	resp, err := http.Get(p.url + path)
 	require.NoError(t, err)
-	defer resp.Body.Close()
+	defer func() { require.NoError(t, resp.Body.Close()) }()
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	return resp.StatusCode, string(body)
@@ -147,6 +147,7 @@ func phaseOf(id string, phase agentv1.Phase, generation int64) func(agenttest.Hu
 // TestLife is the life of an agent: join, report, install, lose the hub, stop,
 // start again, remove.
 func TestLife(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	client := server.Client(t)
 	b.giveToken(t, b.hub.Token(t))
@@ -208,6 +209,7 @@ func TestLife(t *testing.T) {
 // TestRefusedToken: the reason stands in /readyz and in an Event, the process
 // stays, and a new token in the mounted Secret is all it takes.
 func TestRefusedToken(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.hub.RefuseCalls("Enroll", "TokenExpired", "join token expired; create a new one")
 	b.giveToken(t, b.hub.Token(t))
@@ -230,6 +232,7 @@ func TestRefusedToken(t *testing.T) {
 
 // TestStandby: the second agent is ready without leading, and takes over.
 func TestStandby(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.giveToken(t, b.hub.Token(t))
 	first := b.start(t)
@@ -245,7 +248,7 @@ func TestStandby(t *testing.T) {
 }
 
 // TestAPIServerAway: the link stays up and says what is wrong.
-func TestAPIServerAway(t *testing.T) {
+func TestAPIServerAway(t *testing.T) { //nolint:paralleltest // takes the API server away from everybody
 	b := setup(t)
 	b.giveToken(t, b.hub.Token(t))
 	p := b.start(t)
@@ -269,6 +272,7 @@ func TestAPIServerAway(t *testing.T) {
 
 // TestMetricNames: dashboards and alerts of others hang on them.
 func TestMetricNames(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.giveToken(t, b.hub.Token(t))
 	p := b.start(t)

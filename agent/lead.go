@@ -69,7 +69,7 @@ func (a *Agent) newLead() (*lead, error) {
 	}
 	l.collector, err = inventory.New(inventory.Config{
 		Client: a.clients.Typed, Server: a.clients, Board: a.board, Logger: a.component("inventory"),
-		Now: a.opts.Now, Grace: a.cfg.Inventory.SuspectGrace,
+		Now: a.opts.Now, Grace: a.cfg.Inventory.SuspectGrace, Probe: a.opts.Probe,
 	})
 	if err != nil {
 		return nil, err
@@ -116,7 +116,7 @@ func (l *lead) define(ctx context.Context) error {
 			return nil
 		}
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // that is why it ended
 		}
 		wait := retry.Next()
 		l.a.board.Set(health.ResourceDefinitionMissing, "the Release resource cannot be set up, so no release can be taken in: "+err.Error())

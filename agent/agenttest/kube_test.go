@@ -17,7 +17,7 @@ func TestMain(m *testing.M) {
 }
 
 // TestKubeComesBack stops and starts the API server: data and port stay.
-func TestKubeComesBack(t *testing.T) {
+func TestKubeComesBack(t *testing.T) { //nolint:paralleltest // takes the API server away from everybody
 	ns := kube.Namespace(t)
 	kube.StopServer()
 	_, err := kube.Client(t).CoreV1().Namespaces().Get(t.Context(), ns, metav1.GetOptions{})

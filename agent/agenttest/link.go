@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -262,10 +263,7 @@ func (r *Releases) Forget(_ context.Context, id string) error {
 func (r *Releases) SetStatus(s *agentv1.ReleaseStatus) {
 	r.mu.Lock()
 	r.statuses[s.GetId()] = s
-	subs := make(map[chan *agentv1.ReleaseStatus]context.Context, len(r.subs))
-	for c, ctx := range r.subs {
-		subs[c] = ctx
-	}
+	subs := maps.Clone(r.subs)
 	r.mu.Unlock()
 	for c, ctx := range subs {
 		select {

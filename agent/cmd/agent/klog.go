@@ -23,6 +23,9 @@ func (d demoted) Enabled(ctx context.Context, _ slog.Level) bool {
 }
 
 func (d demoted) Handle(ctx context.Context, r slog.Record) error {
+	if !d.Enabled(ctx, slog.LevelDebug) { // klog does not ask
+		return nil
+	}
 	r.Level = slog.LevelDebug
 	return d.Handler.Handle(ctx, r)
 }

@@ -61,7 +61,11 @@ func newRun(p program) *cobra.Command {
 		Short: "Run the agent",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := config.Load(&cfg, config.Source{File: file, Env: p.env, EnvPrefix: agent.EnvPrefix, Flags: cmd.Flags()})
+			err := config.Load(&cfg, config.Source{
+				File: file, Env: p.env, EnvPrefix: agent.EnvPrefix, Flags: cmd.Flags(),
+				// What the kubelet adds for a Service called budcluster-agent.
+				IgnoreEnv: []string{"BUDCLUSTER_AGENT_PORT*", "BUDCLUSTER_AGENT_SERVICE_*"},
+			})
 			if err != nil {
 				return fmt.Errorf("read settings: %w", err)
 			}

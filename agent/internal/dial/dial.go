@@ -2,7 +2,7 @@
 //
 // A hub has several addresses; each attempt goes through all of them in a new
 // random order, so that agents spread over the replicas and one dead address
-// costs a timeout and no more. What the hub refuses for good is a *Refusal:
+// costs a timeout and no more. What the hub refuses for good is a *RefusedError:
 // trying again changes nothing until a human acts.
 package dial
 
@@ -58,7 +58,7 @@ func New(cfg Config) (*Hub, error) {
 // joined, so that the last one does not hide the first one's reason.
 func (h *Hub) Dial(ctx context.Context, config TLS) (*tls.Conn, error) {
 	var errs []error
-	for _, i := range rand.Perm(len(h.cfg.Addresses)) {
+	for _, i := range rand.Perm(len(h.cfg.Addresses)) { //nolint:gosec // spreads load, hides nothing
 		address := h.cfg.Addresses[i]
 		conn, err := h.dialOne(ctx, address, config)
 		if err == nil {

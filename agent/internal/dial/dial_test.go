@@ -90,7 +90,7 @@ func TestJudge(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var refusal *dial.Refusal
+			var refusal *dial.RefusedError
 			got := dial.Judge(c.err)
 			require.Equal(t, c.reason != "", errors.As(got, &refusal))
 			if refusal != nil {

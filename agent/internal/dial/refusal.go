@@ -5,21 +5,21 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Refusal is a no that stays no until a human acts. Its Message is one
+// RefusedError is a no that stays no until a human acts. Its Message is one
 // sentence with the remedy.
-type Refusal struct {
+type RefusedError struct {
 	// Reason is CamelCase, the hub's or ours.
 	Reason  string
 	Message string
 }
 
 // Error gives reason and message.
-func (r *Refusal) Error() string { return r.Reason + ": " + r.Message }
+func (r *RefusedError) Error() string { return r.Reason + ": " + r.Message }
 
 // domain is that of the reasons that hubs attach to a final no.
 const domain = "budcluster"
 
-// Judge turns the error of a call into a *Refusal when the hub meant it for
+// Judge turns the error of a call into a *RefusedError when the hub meant it for
 // good, and leaves every other error as it is: what is not permanent is
 // retried. A status is final when it carries a reason of the hub's; one
 // without is the hub's trouble or the network's, whatever its code.
@@ -30,7 +30,7 @@ func Judge(err error) error {
 	}
 	for _, d := range s.Details() {
 		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == domain {
-			return &Refusal{Reason: info.GetReason(), Message: s.Message()}
+			return &RefusedError{Reason: info.GetReason(), Message: s.Message()}
 		}
 	}
 	return err

@@ -13,7 +13,7 @@
 // attempt presents the same key.
 //
 // What the hub refuses for good (a token that was used, a revoked cluster)
-// comes back as a *dial.Refusal. It is written to the log, the health board
+// comes back as a *dial.RefusedError. It is written to the log, the health board
 // and an Event once, with the remedy, and Await holds the next attempt back
 // until minutes have passed or another token lies in the token file.
 //

@@ -95,13 +95,13 @@ func New(cfg Config) (*Enroller, error) {
 }
 
 // Current returns an identity that is good for dialing the tunnel, enrolling
-// or renewing on the join lane where needed. A *dial.Refusal means that only a
+// or renewing on the join lane where needed. A *dial.RefusedError means that only a
 // human can help.
 func (e *Enroller) Current(ctx context.Context) (*Identity, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	i, err := e.currentLocked(ctx)
-	var refusal *dial.Refusal
+	var refusal *dial.RefusedError
 	switch {
 	case errors.As(err, &refusal):
 		e.refusedLocked(ctx, refusal)
@@ -142,9 +142,8 @@ func (e *Enroller) currentLocked(ctx context.Context) (*Identity, error) {
 // loadLocked reads the record and sees that it belongs to this cluster.
 func (e *Enroller) loadLocked(ctx context.Context) (*Record, error) {
 	r, err := e.cfg.Store.Load(ctx)
-	var corrupt *CorruptError
-	if errors.As(err, &corrupt) {
-		return nil, &dial.Refusal{Reason: "IdentityCorrupt", Message: corrupt.Error()}
+	if corrupt, ok := errors.AsType[*CorruptError](err); ok {
+		return nil, &dial.RefusedError{Reason: "IdentityCorrupt", Message: corrupt.Error()}
 	}
 	if err != nil {
 		return nil, err
@@ -174,7 +173,7 @@ func (e *Enroller) checkCluster(ctx context.Context, r *Record) error {
 		r.Identity = nil
 		return nil
 	}
-	return &dial.Refusal{Reason: "IdentityOfAnotherCluster", Message: fmt.Sprintf(
+	return &dial.RefusedError{Reason: "IdentityOfAnotherCluster", Message: fmt.Sprintf(
 		"secret %s holds the identity of another cluster (kube-system uid %s, here it is %s), as after a restore from a backup: "+
 			"create a cluster at the hub for this one and give its join token", e.cfg.Store, r.Identity.ClusterUID, uid)}
 }
@@ -281,12 +280,12 @@ func (e *Enroller) parseToken() (pki.JoinToken, error) {
 	const remedy = "create a join token for this cluster at the hub and give it to the chart as joinToken, or put it into the Secret that the chart was told to use"
 	text, err := e.readToken()
 	if err != nil {
-		return pki.JoinToken{}, &dial.Refusal{Reason: "TokenMissing", Message: fmt.Sprintf(
+		return pki.JoinToken{}, &dial.RefusedError{Reason: "TokenMissing", Message: fmt.Sprintf(
 			"the agent has no identity and no join token (%v): %s", err, remedy)}
 	}
 	token, err := pki.ParseJoinToken(text)
 	if err != nil {
-		return pki.JoinToken{}, &dial.Refusal{Reason: "TokenMalformed", Message: fmt.Sprintf(
+		return pki.JoinToken{}, &dial.RefusedError{Reason: "TokenMalformed", Message: fmt.Sprintf(
 			"the join token in %s cannot be read (%v): %s", e.cfg.TokenFile, err, remedy)}
 	}
 	return token, nil
@@ -315,7 +314,7 @@ func (e *Enroller) rescueLocked(ctx context.Context, i *Identity) (pki.JoinToken
 	tried := e.presented == text
 	e.presented = text
 	token, err := e.freshToken(i)
-	var refusal *dial.Refusal
+	var refusal *dial.RefusedError
 	if errors.As(err, &refusal) && !tried {
 		e.cfg.Logger.WarnContext(ctx, "join token not usable", slog.String(logkey.Reason, refusal.Reason), slog.String(logkey.Message, refusal.Message))
 	}
@@ -323,7 +322,7 @@ func (e *Enroller) rescueLocked(ctx context.Context, i *Identity) (pki.JoinToken
 }
 
 // refusedLocked makes a refusal known, once.
-func (e *Enroller) refusedLocked(ctx context.Context, r *dial.Refusal) {
+func (e *Enroller) refusedLocked(ctx context.Context, r *dial.RefusedError) {
 	e.cfg.Board.Clear(health.EnrollmentPending)
 	e.cfg.Board.Set(health.EnrollmentRefused, r.Error())
 	if e.said == r.Error() {

@@ -103,10 +103,10 @@ func (b *bundle) current(t *testing.T) *enroll.Identity {
 	return i
 }
 
-func (b *bundle) refused(t *testing.T) *dial.Refusal {
+func (b *bundle) refused(t *testing.T) *dial.RefusedError {
 	t.Helper()
 	_, err := b.Current(t.Context())
-	var refusal *dial.Refusal
+	var refusal *dial.RefusedError
 	require.ErrorAs(t, err, &refusal)
 	return refusal
 }
@@ -214,7 +214,7 @@ func TestNewTokenEndsTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, fake.NewClientset(), "ns", &tunnel.Dialer{}, "192.0.2.1:1", agenttest.NewHub(t, agenttest.HubConfig{}))
 		b.giveToken(t, "nonsense")
-		b.refused(t)
+		require.Equal(t, "TokenMalformed", b.refused(t).Reason)
 		begin := time.Now()
 		b.Await(t.Context())
 		require.Equal(t, enroll.DefaultPatience, time.Since(begin))
@@ -380,12 +380,12 @@ func (c *onceEach) Invoke(ctx context.Context, method string, args, reply any, o
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	cc, err := tunnel.JoinClientConn(conn)
 	if err != nil {
 		return err
 	}
-	defer cc.Close()
+	defer func() { _ = cc.Close() }()
 	return cc.Invoke(ctx, method, args, reply, opts...)
 }
 

@@ -77,7 +77,7 @@ func (e *Enroller) joinWithLocked(ctx context.Context, r *Record, token pki.Join
 func (e *Enroller) reviveLocked(ctx context.Context, r *Record) (*Identity, error) {
 	trusted, err := pins(r.Identity.BundlePEM)
 	if err != nil {
-		return nil, &dial.Refusal{Reason: "IdentityCorrupt", Message: (&CorruptError{Secret: e.cfg.Store.String(), Key: keyBundle, Err: err}).Error()}
+		return nil, &dial.RefusedError{Reason: "IdentityCorrupt", Message: (&CorruptError{Secret: e.cfg.Store.String(), Key: keyBundle, Err: err}).Error()}
 	}
 	csr, err := e.prepare(ctx, r)
 	if err != nil {
@@ -92,8 +92,7 @@ func (e *Enroller) reviveLocked(ctx context.Context, r *Record) (*Identity, erro
 			resp, err := c.Renew(ctx, &agentv1.RenewRequest{Csr: csr})
 			return resp.GetIdentity(), err
 		})
-		var wrongPin *pki.PinError
-		if !errors.As(err, &wrongPin) {
+		if _, wrongPin := errors.AsType[*pki.PinError](err); !wrongPin {
 			break
 		}
 	}
@@ -102,7 +101,7 @@ func (e *Enroller) reviveLocked(ctx context.Context, r *Record) (*Identity, erro
 	}
 	err = dial.Judge(err)
 	var (
-		refusal  *dial.Refusal
+		refusal  *dial.RefusedError
 		wrongPin *pki.PinError
 	)
 	if errors.As(err, &refusal) || errors.As(err, &wrongPin) {

@@ -40,8 +40,7 @@ func (e *Enroller) Keep(ctx context.Context, i *Identity, cc grpc.ClientConnInte
 		}
 		e.renewalFailed(ctx, i, err)
 		delay := retry.Next()
-		var refusal *dial.Refusal
-		if errors.As(err, &refusal) {
+		if _, refused := errors.AsType[*dial.RefusedError](err); refused {
 			delay = max(delay, retry.Next())
 		}
 		wait.Reset(delay)

@@ -32,7 +32,7 @@ const (
 )
 
 // ErrConflict means that another writer was faster: load and look again.
-var ErrConflict = errors.New("the identity was changed by another writer") //nolint:gochecknoglobals // sentinel
+var ErrConflict = errors.New("the identity was changed by another writer")
 
 // CorruptError is a Secret that holds an identity nobody can read.
 type CorruptError struct {

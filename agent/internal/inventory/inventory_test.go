@@ -66,7 +66,7 @@ func await(t *testing.T, c *inventory.Collector, name string, ok func(*agentv1.N
 }
 
 // TestWatch follows a real API server, also over its absence.
-func TestWatch(t *testing.T) {
+func TestWatch(t *testing.T) { //nolint:paralleltest // takes the API server away from everybody
 	client := server.Client(t)
 	c, board := start(t, server.Config())
 	require.NoError(t, c.Await(t.Context()))
@@ -83,7 +83,7 @@ func TestWatch(t *testing.T) {
 	amounts := corev1.ResourceList{"cpu": resource.MustParse("16"), "memory": resource.MustParse("64Gi"), "nvidia.com/gpu": resource.MustParse("4")}
 	node.Status.Capacity, node.Status.Allocatable = amounts, amounts
 	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
-	node, err = client.CoreV1().Nodes().UpdateStatus(t.Context(), node, metav1.UpdateOptions{})
+	_, err = client.CoreV1().Nodes().UpdateStatus(t.Context(), node, metav1.UpdateOptions{})
 	require.NoError(t, err)
 	got := await(t, c, "alpha", func(n *agentv1.NodeFacts) bool { return n.GetReady() && len(n.GetDevices()) == 5 })
 	require.Equal(t, []string{"worker"}, got.GetRoles())
@@ -135,6 +135,7 @@ func TestWatch(t *testing.T) {
 // TestDenied: an account that may not list pods still reports nodes, and says
 // what is missing.
 func TestDenied(t *testing.T) {
+	t.Parallel()
 	rc := server.Config()
 	rc.Impersonate = rest.ImpersonationConfig{UserName: "system:kube-scheduler"} // lists nodes and pods, no ingress classes
 	c, board := start(t, rc)

@@ -50,12 +50,10 @@ func (c *Collector) Run(ctx context.Context) error {
 	g.Add("probe", c.probe)
 	g.Add("grace", c.expire)
 	client := c.cfg.Client
-	add(g, c, kindStorageClasses, &storagev1.StorageClass{}, client.StorageV1().StorageClasses(), "", c.storageClasses())
-	add(g, c, kindIngressClasses, &networkingv1.IngressClass{}, client.NetworkingV1().IngressClasses(), "", c.ingressClasses())
-	// The API server filters: pods that have ended leave the watch as deleted.
-	running := fields.ParseSelectorOrDie("spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed").String()
-	add(g, c, kindPods, &corev1.Pod{}, client.CoreV1().Pods(metav1.NamespaceAll), running, c.podStore())
-	add(g, c, kindNodes, &corev1.Node{}, client.CoreV1().Nodes(), "", c.nodeStore())
+	g.Add(string(kindStorageClasses), watching(c, kindStorageClasses, &storagev1.StorageClass{}, client.StorageV1().StorageClasses(), c.storageClasses()))
+	g.Add(string(kindIngressClasses), watching(c, kindIngressClasses, &networkingv1.IngressClass{}, client.NetworkingV1().IngressClasses(), c.ingressClasses()))
+	g.Add(string(kindPods), watching(c, kindPods, &corev1.Pod{}, client.CoreV1().Pods(metav1.NamespaceAll), c.podStore()))
+	g.Add(string(kindNodes), watching(c, kindNodes, &corev1.Node{}, client.CoreV1().Nodes(), c.nodeStore()))
 	return g.Run(ctx)
 }
 
@@ -65,15 +63,24 @@ type lister[L runtime.Object] interface {
 	Watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error)
 }
 
-// add adds the task that keeps one kind of objects in a store.
-func add[L runtime.Object](g *run.Group, c *Collector, k kind, object runtime.Object, client lister[L], selector string, s cache.ReflectorStore) {
+// selector is what the API server filters by. Pods that have ended leave the
+// watch as deleted.
+func (k kind) selector() string {
+	if k != kindPods {
+		return ""
+	}
+	return fields.ParseSelectorOrDie("spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed").String()
+}
+
+// watching is the task that keeps one kind of objects in a store.
+func watching[L runtime.Object](c *Collector, k kind, object runtime.Object, client lister[L], s cache.ReflectorStore) func(context.Context) error {
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			o.FieldSelector = selector
+			o.FieldSelector = k.selector()
 			return client.List(ctx, o)
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			o.FieldSelector = selector
+			o.FieldSelector = k.selector()
 			return client.Watch(ctx, o)
 		},
 	}
@@ -82,7 +89,7 @@ func add[L runtime.Object](g *run.Group, c *Collector, k kind, object runtime.Ob
 		// The default waits up to 30 s for an API server that came back.
 		Backoff: &wait.Backoff{Duration: 500 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 10, Cap: 5 * time.Second},
 	})
-	g.Add(string(k), func(ctx context.Context) error { return c.reflect(ctx, k, reflector) })
+	return func(ctx context.Context) error { return c.reflect(ctx, k, reflector) }
 }
 
 // reflect lists and watches again and again. Reflector.Run would do that too,
@@ -93,7 +100,7 @@ func (c *Collector) reflect(ctx context.Context, k kind, r *cache.Reflector) err
 		began := c.cfg.Now()
 		err := r.ListAndWatchWithContext(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // that is why it ended
 		}
 		if c.cfg.Now().Sub(began) > time.Minute {
 			retry.Reset()

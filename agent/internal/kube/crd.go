@@ -94,7 +94,7 @@ func awaitEstablished(ctx context.Context, crds dynamic.ResourceInterface, name 
 		crd, err := crds.Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			why = err
-			return false, nil
+			return false, nil //nolint:nilerr // asked again until the time is up
 		}
 		established, reason := crdEstablished(crd)
 		why = errors.New(reason)

@@ -91,7 +91,7 @@ func (e *Elector) Run(ctx context.Context, work func(context.Context) error) err
 	wg.Go(func() { e.hold(leaseCtx, elector) })
 	for {
 		if err := e.await(ctx, e.leading); err != nil {
-			return nil //nolint:nilerr // the only error is that ctx ended
+			return nil // ctx ended
 		}
 		e.cfg.Logger.InfoContext(ctx, "leading", slog.String(logkey.Lease, e.cfg.Name))
 		if err := e.lead(ctx, work); err != nil || ctx.Err() != nil {

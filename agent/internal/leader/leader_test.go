@@ -132,7 +132,7 @@ func TestLeaderYieldsToAnother(t *testing.T) {
 			if away.Load() {
 				return true, nil, errors.New("connection refused")
 			}
-			obj, err := shared.Fake.Invokes(action, nil)
+			obj, err := shared.Invokes(action, nil)
 			return true, obj, err
 		}
 		mine.PrependReactor("*", "leases", forward)

@@ -93,14 +93,13 @@ func (c *connection) lasting(name string, stream func(context.Context) error) fu
 			began := c.link.cfg.Now()
 			err := dial.Judge(stream(ctx))
 			if ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // that is why it ended
 			}
 			if c.link.cfg.Now().Sub(began) > c.link.cfg.Steady {
 				retry.Reset()
 			}
 			wait := retry.Next()
-			var refusal *dial.Refusal
-			if errors.As(err, &refusal) {
+			if _, refused := errors.AsType[*dial.RefusedError](err); refused {
 				wait += c.link.cfg.RetryCap
 			}
 			c.link.log.WarnContext(ctx, "stream ended, opening it again", slog.String(logkey.Stream, name),

@@ -19,7 +19,7 @@ import (
 
 // errRenewed ends a connection whose certificate has been replaced: dialing
 // again proves the new one while the old one still works.
-var errRenewed = errors.New("the certificate was renewed") //nolint:gochecknoglobals // sentinel
+var errRenewed = errors.New("the certificate was renewed")
 
 // identityError means that there is nothing to connect with. Who looks after
 // the identity has said why.
@@ -41,7 +41,7 @@ func (e *goAwayError) Error() string { return "the hub asked us to leave: " + e.
 // suspect looks at a failure before Welcome for signs that hub and identity do
 // not fit together, and tells the identity.
 func (l *Link) suspect(identity Identity, err error) error {
-	var refusal *dial.Refusal
+	var refusal *dial.RefusedError
 	switch {
 	case err == nil:
 	case errors.As(err, &refusal), errors.Is(err, pki.ErrForeign):
@@ -61,7 +61,7 @@ func (l *Link) rest(ctx context.Context, end error, retry *backoff.Backoff) erro
 	var (
 		away    *goAwayError
 		none    *identityError
-		refusal *dial.Refusal
+		refusal *dial.RefusedError
 	)
 	switch {
 	case errors.Is(end, errRenewed):
@@ -102,7 +102,7 @@ func (l *Link) lost(ctx context.Context, end error, wait time.Duration) {
 }
 
 // refused notes a no for good, once.
-func (l *Link) refused(ctx context.Context, refusal *dial.Refusal) {
+func (l *Link) refused(ctx context.Context, refusal *dial.RefusedError) {
 	l.cfg.Board.Set(health.HubUnreachable, refusal.Error())
 	if l.said == refusal.Error() {
 		return

@@ -41,7 +41,7 @@ const (
 )
 
 // ErrAway is returned while there is no connection to the hub.
-var ErrAway = errors.New("there is no connection to the hub") //nolint:gochecknoglobals // sentinel
+var ErrAway = errors.New("there is no connection to the hub")
 
 // Hub dials one of the hub's addresses; *dial.Hub.
 type Hub interface {
@@ -62,7 +62,7 @@ type Identity interface {
 
 // Identities is where identities come from.
 type Identities interface {
-	// Current gets one that is good for dialing. A *dial.Refusal means that a
+	// Current gets one that is good for dialing. A *dial.RefusedError means that a
 	// human must act.
 	Current(ctx context.Context) (Identity, error)
 	// Trust stores the bundle that the hub announced.
@@ -196,7 +196,7 @@ func (l *Link) Run(ctx context.Context) error {
 	for {
 		upFor, err := l.live(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // that is why it ended
 		}
 		if upFor >= l.cfg.Steady {
 			retry.Reset()

@@ -375,7 +375,7 @@ func TestFetchChart(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(chart, got))
 		_, err = b.FetchChart(t.Context(), "sha256:none")
-		var refusal *dial.Refusal
+		var refusal *dial.RefusedError
 		require.ErrorAs(t, err, &refusal)
 	})
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // errStreamClosed ends a stream that the hub closed without a reason.
-var errStreamClosed = errors.New("the hub closed the stream") //nolint:gochecknoglobals // sentinel
+var errStreamClosed = errors.New("the hub closed the stream")
 
 type syncStream = grpc.BidiStreamingClient[agentv1.SyncRequest, agentv1.SyncResponse]
 
@@ -96,7 +96,7 @@ func (c *connection) sendStatuses(ctx context.Context, stream syncStream) error 
 	statuses := c.link.cfg.Releases.Statuses(subscription)
 	defer func() {
 		cancel()
-		for range statuses { //nolint:revive // until the manager has let go
+		for range statuses { // until the manager has let go
 		}
 	}()
 	for {

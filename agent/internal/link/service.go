@@ -65,14 +65,14 @@ func (s *service) Inspect(ctx context.Context, _ *agentv1.InspectRequest) (*agen
 		ResidentBytes: residentBytes(),
 		Goroutines:    int32(min(runtime.NumGoroutine(), 1<<30)), //nolint:gosec // bounded
 		Degraded:      cfg.Board.ToProto(),
-		Nodes:         int32(min(len(cfg.Inventory.Summary().GetNodes()), 1<<30)), //nolint:gosec // bounded
+		Nodes:         int32(min(len(cfg.Inventory.Summary().GetNodes()), 1<<30)),
 	}
 	if end := cfg.Identities.NotAfter(); !end.IsZero() {
 		resp.CertificateNotAfter = timestamppb.New(end)
 	}
 	// With the API server away the rest is still worth an answer.
 	if have, err := cfg.Releases.Have(ctx); err == nil {
-		resp.Releases = int32(min(len(have), 1<<30)) //nolint:gosec // bounded
+		resp.Releases = int32(min(len(have), 1<<30))
 	}
 	return resp, nil
 }
@@ -95,7 +95,7 @@ func residentBytes() int64 {
 }
 
 // FetchChart gets the bytes of a chart by digest. It returns ErrAway while
-// there is no connection, and a *dial.Refusal when the hub will not give it.
+// there is no connection, and a *dial.RefusedError when the hub will not give it.
 func (l *Link) FetchChart(ctx context.Context, digest string) ([]byte, error) {
 	c := l.up.Load()
 	if c == nil {

@@ -29,6 +29,6 @@ func receive[T any](recv func() (T, error)) <-chan frame[T] {
 // drain ends the stream and waits for receive to be done.
 func drain[T any](in <-chan frame[T], cancel context.CancelFunc) {
 	cancel()
-	for range in { //nolint:revive // nothing is left to do with them
+	for range in { // nothing is left to do with them
 	}
 }
