@@ -15,6 +15,7 @@ const (
 	minSecret     = 4
 	minSecretLine = 8
 	redacted      = "[redacted]"
+	ellipsis      = "…"
 )
 
 // redactor hides secret values in what is said about a release. Helm quotes
@@ -23,6 +24,7 @@ const (
 // charts that we do not know. The zero value hides nothing.
 type redactor struct {
 	secrets *strings.Replacer
+	found   []string // longest first
 }
 
 // newRedactor knows every text and number in a JSON object, in the forms in
@@ -47,11 +49,12 @@ func newRedactor(secret json.RawMessage) redactor {
 	})
 	// The first that fits at a place wins, so the longest come first.
 	slices.SortFunc(found, func(a, b string) int { return len(b) - len(a) })
+	found = slices.Compact(found)
 	pairs := make([]string, 0, 2*len(found))
-	for _, s := range slices.Compact(found) {
+	for _, s := range found {
 		pairs = append(pairs, s, redacted)
 	}
-	return redactor{secrets: strings.NewReplacer(pairs...)}
+	return redactor{secrets: strings.NewReplacer(pairs...), found: found}
 }
 
 // collect gives every leaf that may be secret. Truth values are none.
@@ -77,7 +80,23 @@ func (r redactor) text(s string) string {
 	if r.secrets == nil {
 		return s
 	}
-	return r.secrets.Replace(s)
+	s = r.secrets.Replace(s)
+	if kept, cut := strings.CutSuffix(s, ellipsis); cut {
+		return r.end(kept) + ellipsis
+	}
+	return s
+}
+
+// end hides the beginning of a secret at the end of a text that was cut there.
+func (r redactor) end(s string) string {
+	for _, secret := range r.found {
+		for n := len(secret) - 1; n >= minSecret; n-- {
+			if kept, ok := strings.CutSuffix(s, secret[:n]); ok {
+				return kept + redacted
+			}
+		}
+	}
+	return s
 }
 
 // observation hides secrets in every sentence that goes into a status.

@@ -29,6 +29,7 @@ func TestSecretsAreHidden(t *testing.T) {
 		require.NotContains(t, said, secret)
 		require.Equal(t, "at /x: '[redacted]' does not match", said)
 	}
+	require.Equal(t, "a long story about [redacted]…", hide.text("a long story about hunter22…"), "cut in the middle of it")
 	require.Equal(t, "true ab: ready", hide.text("true ab: ready"), "what is no secret stays readable")
 
 	cause := errors.New("no such value: tok-1")
