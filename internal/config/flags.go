@@ -84,7 +84,7 @@ func (v *flagValue) Set(text string) error {
 
 // format writes a value as setText reads it.
 func format(v reflect.Value) string {
-	if d, ok := v.Interface().(time.Duration); ok {
+	if d, ok := reflect.TypeAssert[time.Duration](v); ok {
 		return d.String()
 	}
 	switch v.Kind() {
