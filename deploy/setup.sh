@@ -35,7 +35,7 @@ present() {
 
 # wanted prints the lines of the groups whose package is missing.
 wanted() {
-	local group line package probe why list
+	local group package probe why list
 	for group in "$@"; do
 		case $group in
 		test) list=$test_packages ;;
