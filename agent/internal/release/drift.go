@@ -200,29 +200,3 @@ func (s *surveyor) correct(ctx context.Context, objects []helm.Object, drift []v
 	}
 	return count, errors.Join(errs...)
 }
-
-// remaining names the objects of an uninstalled release that are still there.
-func (s *surveyor) remaining(ctx context.Context, objects []helm.Object, ref helm.Ref) ([]string, error) {
-	var left []string
-	for _, obj := range objects {
-		if !obj.Known || obj.Kept() {
-			continue
-		}
-		live, err := s.client(obj).Get(ctx, obj.GetName(), metav1.GetOptions{})
-		if apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("look for %s: %w", obj, err)
-		}
-		if live.GetDeletionTimestamp() == nil && live.GetAnnotations()["meta.helm.sh/release-name"] != ref.Name {
-			continue // somebody else made it anew
-		}
-		text := obj.String()
-		if f := live.GetFinalizers(); len(f) > 0 {
-			text += fmt.Sprintf(" (finalizer %s)", f[0])
-		}
-		left = append(left, text)
-	}
-	return left, nil
-}

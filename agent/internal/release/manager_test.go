@@ -406,9 +406,21 @@ func TestDrift(t *testing.T) {
 
 	// After all that, an upgrade and an uninstall still work.
 	b.makeReady(t, "web")
+	yes := true
+	pods := b.typed.CoreV1().Pods(b.target)
+	for name, owner := range map[string]string{"last": "web-1", "other": "web"} { // one of ours, one of somebody else's with our labels
+		pod := b.pod(t, name, map[string]string{"app": "web"}, "x:1")
+		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: owner, UID: "x", Controller: &yes}}
+		_, err := pods.Update(ctx, pod, metav1.UpdateOptions{})
+		require.NoError(t, err)
+	}
 	r = proto.Clone(r).(*agentv1.Release)
 	r.Generation, r.Removed = 2, true
 	b.upsert(t, r)
+	s = b.await(t, r.GetId(), "pods to end", func(s *agentv1.ReleaseStatus) bool { return s.GetReason() == release.ReasonObjectsRemain })
+	require.Equal(t, "waiting for Pod/"+b.target+"/last to be gone", s.GetMessage())
+	now := int64(0)
+	require.NoError(t, pods.Delete(ctx, "last", metav1.DeleteOptions{GracePeriodSeconds: &now}))
 	b.awaitPhase(t, r, agentv1.PhaseRemoved)
 }
 
