@@ -77,6 +77,7 @@ func (a *Agent) newLead() (*lead, error) {
 	l.releases, err = release.New(release.Config{
 		REST: a.clients.Config, Namespace: a.cfg.Namespace, Pod: a.instance(), Charts: l, Logger: a.component("release"),
 		Mirrors: a.cfg.ImageMirrors, Workers: a.cfg.Releases.Workers, Interval: a.cfg.Drift.Interval, Now: a.opts.Now,
+		Registerer: l.registry,
 	})
 	if err != nil {
 		return nil, err
@@ -143,10 +144,15 @@ func (l *lead) whenDefined(ctx context.Context, fn func(context.Context) error) 
 
 func (l *lead) manage(ctx context.Context) error { return l.whenDefined(ctx, l.releases.Run) }
 
+// countPhases counts anew whenever a subscription ends, as it does when
+// somebody deletes a release's record by hand: each begins with all of them.
 func (l *lead) countPhases(ctx context.Context) error {
 	return l.whenDefined(ctx, func(ctx context.Context) error {
-		for s := range l.releases.Statuses(ctx) {
-			l.phases.observe(s)
+		for ctx.Err() == nil {
+			l.phases.reset()
+			for s := range l.releases.Statuses(ctx) {
+				l.phases.observe(s)
+			}
 		}
 		return nil
 	})

@@ -26,6 +26,16 @@ func newPhases(r prometheus.Registerer) (*phases, error) {
 	return p, r.Register(p.gauge)
 }
 
+// reset forgets all releases.
+func (p *phases) reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.byID)
+	for _, phase := range agentv1.Phases() {
+		p.gauge.WithLabelValues(string(phase)).Set(0)
+	}
+}
+
 // observe takes a status in. A release that was removed counts no more.
 func (p *phases) observe(s *agentv1.ReleaseStatus) {
 	p.mu.Lock()
