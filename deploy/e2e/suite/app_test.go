@@ -121,7 +121,12 @@ func (a *app) clear(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 	defer cancel()
 	if _, err := a.site.hub.client.DeleteRelease(ctx, a.site.name, a.name, false); err == nil {
-		if err := a.site.hub.client.WaitReleaseGone(ctx, a.site.name, a.name, nil); err != nil {
+		patience, cancel := context.WithTimeout(ctx, 20*time.Second)
+		defer cancel()
+		if c, err := a.site.hub.client.Cluster(ctx, a.site.name); err == nil && c.State != hubapi.ClusterConnected {
+			cancel() // nobody is there to remove it
+		}
+		if err := a.site.hub.client.WaitReleaseGone(patience, a.site.name, a.name, nil); err != nil {
 			_, _ = a.site.hub.client.DeleteRelease(ctx, a.site.name, a.name, true)
 		}
 	}
@@ -171,15 +176,22 @@ func (a *app) revisions(t *testing.T) []string {
 // none pending, one custom resource, one entry at the hub, one deployment.
 func (a *app) requireOne(t *testing.T) {
 	t.Helper()
-	revisions := a.revisions(t)
-	var deployed int
-	for _, revision := range revisions {
-		require.NotContains(t, revision, "pending", "%v", revisions)
-		if strings.HasSuffix(revision, " deployed") {
-			deployed++
+	await(t, 30*time.Second, "Helm to be done with "+a.name, func(context.Context) error {
+		var deployed int
+		revisions := a.revisions(t)
+		for _, revision := range revisions {
+			if strings.Contains(revision, "pending") {
+				return fmt.Errorf("it has %v", revisions)
+			}
+			if strings.HasSuffix(revision, " deployed") {
+				deployed++
+			}
 		}
-	}
-	require.Equal(t, 1, deployed, "%v", revisions)
+		if deployed != 1 {
+			return fmt.Errorf("%d revisions are deployed: %v", deployed, revisions)
+		}
+		return nil
+	})
 	deployments, err := env.cluster.Kube().AppsV1().Deployments(a.name).List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
 	require.Len(t, deployments.Items, 1)
@@ -196,8 +208,13 @@ func (a *app) requireNone(t *testing.T) {
 	require.Empty(t, a.revisions(t))
 	_, err := a.deployment(t.Context())
 	require.True(t, apierrors.IsNotFound(err), "%v", err)
-	_, err = a.site.resource(t.Context(), a.name)
-	require.True(t, apierrors.IsNotFound(err), "%v", err)
+	// The agent drops its record once the hub has confirmed that it heard.
+	await(t, 20*time.Second, "the custom resource to go", func(ctx context.Context) error {
+		if _, err := a.site.resource(ctx, a.name); !apierrors.IsNotFound(err) {
+			return fmt.Errorf("it is there (%w)", err)
+		}
+		return nil
+	})
 	_, err = a.site.hub.client.Release(t.Context(), a.site.name, a.name)
 	require.True(t, hubapi.IsNotFound(err), "%v", err)
 }

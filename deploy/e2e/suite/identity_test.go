@@ -101,7 +101,8 @@ func TestHubAwayForACertificate(t *testing.T) {
 	proved(t, "the hub was away for longer than a certificate lives: the agent renewed its expired one, and no object of the release was touched (same UIDs and resource versions)")
 }
 
-// snapshot is every object in the release's namespace with its version.
+// snapshot is every object in the release's namespace with its version; of
+// pods, with the spec's version and the restarts.
 func (a *app) snapshot(t *testing.T) map[string]string {
 	t.Helper()
 	seen := map[string]string{}
@@ -111,7 +112,8 @@ func (a *app) snapshot(t *testing.T) map[string]string {
 	ctx, kube := t.Context(), env.cluster.Kube()
 	pods, err := kube.CoreV1().Pods(a.name).List(ctx, metav1.ListOptions{})
 	require.NoError(t, err)
-	for _, o := range pods.Items {
+	for _, o := range pods.Items { // the kubelet writes their status when it likes
+		o.ResourceVersion = fmt.Sprint(o.Generation, " ", o.Status.ContainerStatuses[0].RestartCount)
 		note("pod", o.ObjectMeta)
 	}
 	deployments, err := kube.AppsV1().Deployments(a.name).List(ctx, metav1.ListOptions{})

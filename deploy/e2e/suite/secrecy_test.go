@@ -132,7 +132,8 @@ func TestNoWildcard(t *testing.T) {
 	}
 	denied("*", "*", "-A")
 	denied("impersonate", "users")
-	denied("create", "pods/exec", "-A")
+	denied("create", "pods", "--subresource=exec", "-A")
+	denied("create", "serviceaccounts", "--subresource=token", "-A")
 	denied("create", "nodes")
 	denied("delete", "nodes")
 	denied("delete", "namespaces")
