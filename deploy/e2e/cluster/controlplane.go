@@ -62,6 +62,9 @@ func (c *Cluster) startControlPlane(ctx context.Context) error {
 	if err := c.run(ctx, "etcd", c.bin.Path("etcd"), c.etcdArgs()...); err != nil {
 		return err
 	}
+	if _, err := c.component("kubectl"); err != nil { // for people, beside the others
+		return err
+	}
 	api, err := c.component("kube-apiserver")
 	if err != nil {
 		return err

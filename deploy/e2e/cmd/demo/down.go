@@ -9,6 +9,12 @@ import (
 	"syscall"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/tools/clientcmd"
+
 	"github.com/budecosystem/budcluster/deploy/e2e/cluster"
 )
 
@@ -52,10 +58,34 @@ func (d *demo) leave(ctx context.Context) error {
 		_, err := d.cli(ctx, "release", "delete", "hello", "--cluster", clusterName, "--yes", "--wait")
 		problems = append(problems, err)
 	}
-	return errors.Join(append(problems, d.shell(ctx, `
-		helm uninstall budcluster-agent --namespace budcluster-system --ignore-not-found --wait &&
-		kubectl delete namespace budcluster-system demo --ignore-not-found --wait=false &&
-		kubectl delete crd releases.budcluster.io --ignore-not-found`))...)
+	problems = append(problems, d.shell(ctx, "helm uninstall budcluster-agent --namespace budcluster-system --ignore-not-found --wait"))
+	return errors.Join(append(problems, d.deleteObjects(ctx))...)
+}
+
+// deleteObjects removes what Helm leaves: the namespaces with the agent's
+// identity, and the resource definition that the agent made.
+func (d *demo) deleteObjects(ctx context.Context) error {
+	config, err := clientcmd.BuildConfigFromFlags("", d.record.Kubeconfig)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", d.record.Kubeconfig, err)
+	}
+	client, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	definitions := schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
+	namespaces := schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
+	var problems []error
+	for _, object := range []struct {
+		kind schema.GroupVersionResource
+		name string
+	}{{namespaces, "budcluster-system"}, {namespaces, "demo"}, {definitions, "releases.budcluster.io"}} {
+		err := client.Resource(object.kind).Delete(ctx, object.name, metav1.DeleteOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			problems = append(problems, fmt.Errorf("delete %s %s: %w", object.kind.Resource, object.name, err))
+		}
+	}
+	return errors.Join(problems...)
 }
 
 func (d *demo) stopHub(ctx context.Context) error {

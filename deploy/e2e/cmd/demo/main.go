@@ -4,6 +4,9 @@
 //	hub (private PostgreSQL) ◄── agent, installed by Helm ── the cluster of
 //	$KUBECONFIG, or a real one-node cluster of the harness's own
 //
+// $DEMO_IMAGE names an image for the sample release in a cluster of one's own
+// that cannot pull registry.k8s.io/pause.
+//
 // What it starts is recorded in .budcluster/demo.json before it is started, so
 // down also clears up after an up that was interrupted.
 package main
@@ -46,7 +49,10 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	d := &demo{root: root, repo: filepath.Join(root, "..", ".."), kubeconfig: os.Getenv("KUBECONFIG"), prebuilt: os.Getenv("KUBE_BIN_DIR"), environ: environ()}
+	d := &demo{
+		root: root, repo: filepath.Join(root, "..", ".."), kubeconfig: os.Getenv("KUBECONFIG"), image: os.Getenv("DEMO_IMAGE"),
+		prebuilt: os.Getenv("KUBE_BIN_DIR"), environ: environ(),
+	}
 	if err := d.open(); err != nil {
 		return err
 	}

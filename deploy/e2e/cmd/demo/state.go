@@ -17,8 +17,11 @@ type demo struct {
 	dir        string // .budcluster in the repository
 	kubeconfig string // of the user's own cluster; empty: none
 	prebuilt   string
-	environ    []string
-	record     record
+	// image of the sample in the user's own cluster; empty: one that every
+	// cluster with a way to the internet can pull.
+	image   string
+	environ []string
+	record  record
 }
 
 // record is what down needs to know.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"errors"
@@ -280,14 +281,18 @@ func (d *demo) connected(ctx context.Context) error {
 // show prints the fleet, its nodes and its devices.
 func (d *demo) show(ctx context.Context) error {
 	d.step("inventory: what the hub knows now")
-	err := wait(ctx, time.Minute, "the devices", func() error {
+	wanted := `"cluster"`
+	if d.record.Own { // the kubelet takes some seconds to know of a new device plugin
+		wanted = "nvidia"
+	}
+	err := wait(ctx, time.Minute, "the inventory", func() error {
 		out, err := d.cli(ctx, "device", "list", "-o", "json")
-		if err == nil && !strings.Contains(out, `"cluster"`) {
-			err = errors.New("the hub knows of none")
+		if err == nil && !strings.Contains(out, wanted) {
+			err = errors.New("the devices are not at the hub yet")
 		}
 		return err
 	})
-	if err != nil && d.record.Own {
+	if err != nil {
 		return err
 	}
 	for _, what := range []string{"cluster", "node", "device"} {
@@ -309,7 +314,7 @@ func (d *demo) install(ctx context.Context) error {
 	}
 	args := []string{"release", "apply", "hello", "--cluster", clusterName, "--namespace", "demo", "--chart", chart, "--wait"}
 	if !d.record.Own {
-		args = append(args, "--set", "image=registry.k8s.io/pause:3.10", "--set-json", "args=[]")
+		args = append(args, "--set", "image="+cmp.Or(d.image, "registry.k8s.io/pause:3.10"), "--set-json", "args=[]")
 	}
 	fmt.Printf("\n$ budcluster %s\n", strings.Join(args, " "))
 	apply := d.program(ctx, "budcluster", args...)
@@ -360,7 +365,7 @@ func (d *demo) next() {
     kubectl -n demo delete deployment hello      # somebody meddles; within a minute it is back
 
   To stop and remove all of it: make demo-down
-`, strings.Join(d.client(), " "), clusterName, relative(filepath.Join(d.dir, "charts", "hello")), d.record.API, relative(d.record.Kubeconfig))
+`, strings.Join(d.client(), " "), clusterName, relative(filepath.Join(d.dir, "charts", "hello")), d.record.API, d.record.Kubeconfig)
 }
 
 // program is one of ours, free of settings from the outside.
