@@ -191,6 +191,9 @@ type SyncRequest struct {
 	//
 	//	*SyncRequest_Have
 	//	*SyncRequest_Status
+	//	*SyncRequest_Presence
+	//	*SyncRequest_Agent
+	//	*SyncRequest_Retired
 	Message       isSyncRequest_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -251,6 +254,33 @@ func (x *SyncRequest) GetStatus() *ReleaseStatus {
 	return nil
 }
 
+func (x *SyncRequest) GetPresence() *Presence {
+	if x != nil {
+		if x, ok := x.Message.(*SyncRequest_Presence); ok {
+			return x.Presence
+		}
+	}
+	return nil
+}
+
+func (x *SyncRequest) GetAgent() *AgentStatus {
+	if x != nil {
+		if x, ok := x.Message.(*SyncRequest_Agent); ok {
+			return x.Agent
+		}
+	}
+	return nil
+}
+
+func (x *SyncRequest) GetRetired() *Retired {
+	if x != nil {
+		if x, ok := x.Message.(*SyncRequest_Retired); ok {
+			return x.Retired
+		}
+	}
+	return nil
+}
+
 type isSyncRequest_Message interface {
 	isSyncRequest_Message()
 }
@@ -263,9 +293,27 @@ type SyncRequest_Status struct {
 	Status *ReleaseStatus `protobuf:"bytes,2,opt,name=status,proto3,oneof"`
 }
 
+type SyncRequest_Presence struct {
+	Presence *Presence `protobuf:"bytes,3,opt,name=presence,proto3,oneof"`
+}
+
+type SyncRequest_Agent struct {
+	Agent *AgentStatus `protobuf:"bytes,4,opt,name=agent,proto3,oneof"`
+}
+
+type SyncRequest_Retired struct {
+	Retired *Retired `protobuf:"bytes,5,opt,name=retired,proto3,oneof"`
+}
+
 func (*SyncRequest_Have) isSyncRequest_Message() {}
 
 func (*SyncRequest_Status) isSyncRequest_Message() {}
+
+func (*SyncRequest_Presence) isSyncRequest_Message() {}
+
+func (*SyncRequest_Agent) isSyncRequest_Message() {}
+
+func (*SyncRequest_Retired) isSyncRequest_Message() {}
 
 type SyncResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -274,6 +322,9 @@ type SyncResponse struct {
 	//	*SyncResponse_Snapshot
 	//	*SyncResponse_Upsert
 	//	*SyncResponse_Forget
+	//	*SyncResponse_Probes
+	//	*SyncResponse_Agent
+	//	*SyncResponse_Retire
 	Message       isSyncResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -343,6 +394,33 @@ func (x *SyncResponse) GetForget() *Forget {
 	return nil
 }
 
+func (x *SyncResponse) GetProbes() *Probes {
+	if x != nil {
+		if x, ok := x.Message.(*SyncResponse_Probes); ok {
+			return x.Probes
+		}
+	}
+	return nil
+}
+
+func (x *SyncResponse) GetAgent() *AgentTarget {
+	if x != nil {
+		if x, ok := x.Message.(*SyncResponse_Agent); ok {
+			return x.Agent
+		}
+	}
+	return nil
+}
+
+func (x *SyncResponse) GetRetire() *Retire {
+	if x != nil {
+		if x, ok := x.Message.(*SyncResponse_Retire); ok {
+			return x.Retire
+		}
+	}
+	return nil
+}
+
 type isSyncResponse_Message interface {
 	isSyncResponse_Message()
 }
@@ -359,11 +437,29 @@ type SyncResponse_Forget struct {
 	Forget *Forget `protobuf:"bytes,3,opt,name=forget,proto3,oneof"`
 }
 
+type SyncResponse_Probes struct {
+	Probes *Probes `protobuf:"bytes,4,opt,name=probes,proto3,oneof"`
+}
+
+type SyncResponse_Agent struct {
+	Agent *AgentTarget `protobuf:"bytes,5,opt,name=agent,proto3,oneof"`
+}
+
+type SyncResponse_Retire struct {
+	Retire *Retire `protobuf:"bytes,6,opt,name=retire,proto3,oneof"`
+}
+
 func (*SyncResponse_Snapshot) isSyncResponse_Message() {}
 
 func (*SyncResponse_Upsert) isSyncResponse_Message() {}
 
 func (*SyncResponse_Forget) isSyncResponse_Message() {}
+
+func (*SyncResponse_Probes) isSyncResponse_Message() {}
+
+func (*SyncResponse_Agent) isSyncResponse_Message() {}
+
+func (*SyncResponse_Retire) isSyncResponse_Message() {}
 
 // Have lists what the agent has stored.
 type Have struct {
@@ -671,10 +767,13 @@ type ReleaseSpec struct {
 	Timeout     *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	Remediation Remediation          `protobuf:"varint,6,opt,name=remediation,proto3,enum=agent.v1.Remediation" json:"remediation,omitempty"`
 	// Attempts per generation before the release is Failed for good; 0 = 5.
-	MaxAttempts   int32          `protobuf:"varint,7,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
-	Drift         DriftPolicy    `protobuf:"varint,8,opt,name=drift,proto3,enum=agent.v1.DriftPolicy" json:"drift,omitempty"`
-	Adoption      AdoptionPolicy `protobuf:"varint,9,opt,name=adoption,proto3,enum=agent.v1.AdoptionPolicy" json:"adoption,omitempty"`
-	Outputs       []*Output      `protobuf:"bytes,10,rep,name=outputs,proto3" json:"outputs,omitempty"`
+	MaxAttempts int32          `protobuf:"varint,7,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
+	Drift       DriftPolicy    `protobuf:"varint,8,opt,name=drift,proto3,enum=agent.v1.DriftPolicy" json:"drift,omitempty"`
+	Adoption    AdoptionPolicy `protobuf:"varint,9,opt,name=adoption,proto3,enum=agent.v1.AdoptionPolicy" json:"adoption,omitempty"`
+	Outputs     []*Output      `protobuf:"bytes,10,rep,name=outputs,proto3" json:"outputs,omitempty"`
+	// What the chart's own uninstall leaves behind. Removed after it, if we
+	// installed the release and nothing else in the cluster uses it.
+	Leftovers     []*Leftover `protobuf:"bytes,11,rep,name=leftovers,proto3" json:"leftovers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -779,6 +878,94 @@ func (x *ReleaseSpec) GetOutputs() []*Output {
 	return nil
 }
 
+func (x *ReleaseSpec) GetLeftovers() []*Leftover {
+	if x != nil {
+		return x.Leftovers
+	}
+	return nil
+}
+
+// Leftover names objects that outlive the uninstall of their chart: custom
+// resource definitions, what hooks and operators make.
+type Leftover struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// E.g. apiextensions.k8s.io/v1.
+	ApiVersion string `protobuf:"bytes,1,opt,name=api_version,json=apiVersion,proto3" json:"api_version,omitempty"`
+	Kind       string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Empty for cluster-scoped kinds and for the release's own namespace.
+	Namespace string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// One object. Empty: all that have the labels, of which there must be one.
+	Name          string            `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	Labels        map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Leftover) Reset() {
+	*x = Leftover{}
+	mi := &file_agent_v1_release_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Leftover) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Leftover) ProtoMessage() {}
+
+func (x *Leftover) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_release_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Leftover.ProtoReflect.Descriptor instead.
+func (*Leftover) Descriptor() ([]byte, []int) {
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Leftover) GetApiVersion() string {
+	if x != nil {
+		return x.ApiVersion
+	}
+	return ""
+}
+
+func (x *Leftover) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Leftover) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Leftover) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Leftover) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
 type Chart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "sha256:" and hex of the packaged chart (.tgz).
@@ -791,7 +978,7 @@ type Chart struct {
 
 func (x *Chart) Reset() {
 	*x = Chart{}
-	mi := &file_agent_v1_release_proto_msgTypes[8]
+	mi := &file_agent_v1_release_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -803,7 +990,7 @@ func (x *Chart) String() string {
 func (*Chart) ProtoMessage() {}
 
 func (x *Chart) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_release_proto_msgTypes[8]
+	mi := &file_agent_v1_release_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -816,7 +1003,7 @@ func (x *Chart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chart.ProtoReflect.Descriptor instead.
 func (*Chart) Descriptor() ([]byte, []int) {
-	return file_agent_v1_release_proto_rawDescGZIP(), []int{8}
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Chart) GetDigest() string {
@@ -856,7 +1043,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_agent_v1_release_proto_msgTypes[9]
+	mi := &file_agent_v1_release_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -868,7 +1055,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_release_proto_msgTypes[9]
+	mi := &file_agent_v1_release_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -881,7 +1068,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_agent_v1_release_proto_rawDescGZIP(), []int{9}
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Output) GetName() string {
@@ -953,7 +1140,7 @@ type ReleaseStatus struct {
 
 func (x *ReleaseStatus) Reset() {
 	*x = ReleaseStatus{}
-	mi := &file_agent_v1_release_proto_msgTypes[10]
+	mi := &file_agent_v1_release_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1152,7 @@ func (x *ReleaseStatus) String() string {
 func (*ReleaseStatus) ProtoMessage() {}
 
 func (x *ReleaseStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_release_proto_msgTypes[10]
+	mi := &file_agent_v1_release_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1165,7 @@ func (x *ReleaseStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseStatus.ProtoReflect.Descriptor instead.
 func (*ReleaseStatus) Descriptor() ([]byte, []int) {
-	return file_agent_v1_release_proto_rawDescGZIP(), []int{10}
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ReleaseStatus) GetId() string {
@@ -1105,7 +1292,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_agent_v1_release_proto_msgTypes[11]
+	mi := &file_agent_v1_release_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1117,7 +1304,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_release_proto_msgTypes[11]
+	mi := &file_agent_v1_release_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1130,7 +1317,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_agent_v1_release_proto_rawDescGZIP(), []int{11}
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Progress) GetReady() int32 {
@@ -1168,7 +1355,7 @@ type Drift struct {
 
 func (x *Drift) Reset() {
 	*x = Drift{}
-	mi := &file_agent_v1_release_proto_msgTypes[12]
+	mi := &file_agent_v1_release_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1180,7 +1367,7 @@ func (x *Drift) String() string {
 func (*Drift) ProtoMessage() {}
 
 func (x *Drift) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_release_proto_msgTypes[12]
+	mi := &file_agent_v1_release_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1193,7 +1380,7 @@ func (x *Drift) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drift.ProtoReflect.Descriptor instead.
 func (*Drift) Descriptor() ([]byte, []int) {
-	return file_agent_v1_release_proto_rawDescGZIP(), []int{12}
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Drift) GetObject() string {
@@ -1217,6 +1404,615 @@ func (x *Drift) GetManager() string {
 	return ""
 }
 
+// Probes asks what is in the cluster, whoever put it there. The agent answers
+// with Presence, and again whenever the answer changes. Newer Probes replace
+// older ones.
+type Probes struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Probes        []*Probe               `protobuf:"bytes,1,rep,name=probes,proto3" json:"probes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Probes) Reset() {
+	*x = Probes{}
+	mi := &file_agent_v1_release_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Probes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Probes) ProtoMessage() {}
+
+func (x *Probes) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_release_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Probes.ProtoReflect.Descriptor instead.
+func (*Probes) Descriptor() ([]byte, []int) {
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Probes) GetProbes() []*Probe {
+	if x != nil {
+		return x.Probes
+	}
+	return nil
+}
+
+// Probe asks about one component. It is found when one of its workloads is
+// found, or one of its custom resource definitions.
+type Probe struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the component; the answer repeats it.
+	Name      string           `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Workloads []*WorkloadProbe `protobuf:"bytes,2,rep,name=workloads,proto3" json:"workloads,omitempty"`
+	// Names of custom resource definitions.
+	Definitions   []string `protobuf:"bytes,3,rep,name=definitions,proto3" json:"definitions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Probe) Reset() {
+	*x = Probe{}
+	mi := &file_agent_v1_release_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Probe) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Probe) ProtoMessage() {}
+
+func (x *Probe) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_release_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Probe.ProtoReflect.Descriptor instead.
+func (*Probe) Descriptor() ([]byte, []int) {
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Probe) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Probe) GetWorkloads() []*WorkloadProbe {
+	if x != nil {
+		return x.Workloads
+	}
+	return nil
+}
+
+func (x *Probe) GetDefinitions() []string {
+	if x != nil {
+		return x.Definitions
+	}
+	return nil
+}
+
+// WorkloadProbe selects workloads; all that is set must match.
+type WorkloadProbe struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Deployment, DaemonSet or StatefulSet.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Empty: any namespace.
+	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// A pattern in which * stands for any characters; empty: any name.
+	Name          string            `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Labels        map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkloadProbe) Reset() {
+	*x = WorkloadProbe{}
+	mi := &file_agent_v1_release_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkloadProbe) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkloadProbe) ProtoMessage() {}
+
+func (x *WorkloadProbe) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_release_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkloadProbe.ProtoReflect.Descriptor instead.
+func (*WorkloadProbe) Descriptor() ([]byte, []int) {
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *WorkloadProbe) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *WorkloadProbe) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *WorkloadProbe) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *WorkloadProbe) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+// Presence answers Probes with what was found; a component that was not found
+// is absent.
+type Presence struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Present       []*Present             `protobuf:"bytes,1,rep,name=present,proto3" json:"present,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Presence) Reset() {
+	*x = Presence{}
+	mi := &file_agent_v1_release_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Presence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Presence) ProtoMessage() {}
+
+func (x *Presence) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_release_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Presence.ProtoReflect.Descriptor instead.
+func (*Presence) Descriptor() ([]byte, []int) {
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Presence) GetPresent() []*Present {
+	if x != nil {
+		return x.Present
+	}
+	return nil
+}
+
+// Present is one component that is in the cluster.
+type Present struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What gave it away: kind, namespace and name of an object.
+	Kind      string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Namespace string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Object    string `protobuf:"bytes,4,opt,name=object,proto3" json:"object,omitempty"`
+	// The workload's app.kubernetes.io/version or helm.sh/chart label, else the
+	// tag of its first image; empty when unknown.
+	Version string `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	// All replicas of the workload are ready. A definition is ready when it is
+	// served.
+	Ready bool `protobuf:"varint,6,opt,name=ready,proto3" json:"ready,omitempty"`
+	// Helm release that it belongs to, from the annotations meta.helm.sh/….
+	HelmRelease   string `protobuf:"bytes,7,opt,name=helm_release,json=helmRelease,proto3" json:"helm_release,omitempty"`
+	HelmNamespace string `protobuf:"bytes,8,opt,name=helm_namespace,json=helmNamespace,proto3" json:"helm_namespace,omitempty"`
+	// Id of our release if the Helm release is one that we installed.
+	ReleaseId     string `protobuf:"bytes,9,opt,name=release_id,json=releaseId,proto3" json:"release_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Present) Reset() {
+	*x = Present{}
+	mi := &file_agent_v1_release_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Present) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Present) ProtoMessage() {}
+
+func (x *Present) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_release_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Present.ProtoReflect.Descriptor instead.
+func (*Present) Descriptor() ([]byte, []int) {
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Present) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Present) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Present) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Present) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *Present) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Present) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+func (x *Present) GetHelmRelease() string {
+	if x != nil {
+		return x.HelmRelease
+	}
+	return ""
+}
+
+func (x *Present) GetHelmNamespace() string {
+	if x != nil {
+		return x.HelmNamespace
+	}
+	return ""
+}
+
+func (x *Present) GetReleaseId() string {
+	if x != nil {
+		return x.ReleaseId
+	}
+	return ""
+}
+
+// AgentTarget is the agent that the hub wants: the agent upgrades its own Helm
+// release to this chart with the values that it has, and returns to what was
+// there before when the new one does not reach the hub in time.
+type AgentTarget struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Grows with each change of the target.
+	Generation int64  `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	Chart      *Chart `protobuf:"bytes,2,opt,name=chart,proto3" json:"chart,omitempty"`
+	// Version of the agent that the chart installs, for people.
+	AppVersion string `protobuf:"bytes,3,opt,name=app_version,json=appVersion,proto3" json:"app_version,omitempty"`
+	// How long the new agent may take to connect.
+	ConnectWithin *durationpb.Duration `protobuf:"bytes,4,opt,name=connect_within,json=connectWithin,proto3" json:"connect_within,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AgentTarget) Reset() {
+	*x = AgentTarget{}
+	mi := &file_agent_v1_release_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AgentTarget) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AgentTarget) ProtoMessage() {}
+
+func (x *AgentTarget) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_release_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AgentTarget.ProtoReflect.Descriptor instead.
+func (*AgentTarget) Descriptor() ([]byte, []int) {
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *AgentTarget) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *AgentTarget) GetChart() *Chart {
+	if x != nil {
+		return x.Chart
+	}
+	return nil
+}
+
+func (x *AgentTarget) GetAppVersion() string {
+	if x != nil {
+		return x.AppVersion
+	}
+	return ""
+}
+
+func (x *AgentTarget) GetConnectWithin() *durationpb.Duration {
+	if x != nil {
+		return x.ConnectWithin
+	}
+	return nil
+}
+
+// AgentStatus is what became of an AgentTarget.
+type AgentStatus struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	ObservedGeneration int64                  `protobuf:"varint,1,opt,name=observed_generation,json=observedGeneration,proto3" json:"observed_generation,omitempty"`
+	// Pending, Upgrading, Current, RolledBack, Failed.
+	Phase string `protobuf:"bytes,2,opt,name=phase,proto3" json:"phase,omitempty"`
+	// CamelCase reason code.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// One sentence.
+	Message       string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	ChartVersion  string `protobuf:"bytes,5,opt,name=chart_version,json=chartVersion,proto3" json:"chart_version,omitempty"`
+	AgentVersion  string `protobuf:"bytes,6,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AgentStatus) Reset() {
+	*x = AgentStatus{}
+	mi := &file_agent_v1_release_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AgentStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AgentStatus) ProtoMessage() {}
+
+func (x *AgentStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_release_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AgentStatus.ProtoReflect.Descriptor instead.
+func (*AgentStatus) Descriptor() ([]byte, []int) {
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *AgentStatus) GetObservedGeneration() int64 {
+	if x != nil {
+		return x.ObservedGeneration
+	}
+	return 0
+}
+
+func (x *AgentStatus) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *AgentStatus) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *AgentStatus) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *AgentStatus) GetChartVersion() string {
+	if x != nil {
+		return x.ChartVersion
+	}
+	return ""
+}
+
+func (x *AgentStatus) GetAgentVersion() string {
+	if x != nil {
+		return x.AgentVersion
+	}
+	return ""
+}
+
+// Retire takes the cluster out of the fleet: a tombstone for all that the hub
+// ever wanted there. The agent removes every release that it owns, answers
+// Retired, and then removes itself and what it made for itself.
+type Retire struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Grows with each decision about it.
+	Generation    int64 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Retire) Reset() {
+	*x = Retire{}
+	mi := &file_agent_v1_release_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Retire) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Retire) ProtoMessage() {}
+
+func (x *Retire) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_release_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Retire.ProtoReflect.Descriptor instead.
+func (*Retire) Descriptor() ([]byte, []int) {
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Retire) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+// Retired is the agent's last message.
+type Retired struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Generation int64                  `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	// What could not be removed, a sentence each; empty when nothing is left.
+	Left          []string `protobuf:"bytes,2,rep,name=left,proto3" json:"left,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Retired) Reset() {
+	*x = Retired{}
+	mi := &file_agent_v1_release_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Retired) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Retired) ProtoMessage() {}
+
+func (x *Retired) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_release_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Retired.ProtoReflect.Descriptor instead.
+func (*Retired) Descriptor() ([]byte, []int) {
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Retired) GetGeneration() int64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *Retired) GetLeft() []string {
+	if x != nil {
+		return x.Left
+	}
+	return nil
+}
+
 type FetchChartRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
@@ -1226,7 +2022,7 @@ type FetchChartRequest struct {
 
 func (x *FetchChartRequest) Reset() {
 	*x = FetchChartRequest{}
-	mi := &file_agent_v1_release_proto_msgTypes[13]
+	mi := &file_agent_v1_release_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1238,7 +2034,7 @@ func (x *FetchChartRequest) String() string {
 func (*FetchChartRequest) ProtoMessage() {}
 
 func (x *FetchChartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_release_proto_msgTypes[13]
+	mi := &file_agent_v1_release_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1251,7 +2047,7 @@ func (x *FetchChartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchChartRequest.ProtoReflect.Descriptor instead.
 func (*FetchChartRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_release_proto_rawDescGZIP(), []int{13}
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *FetchChartRequest) GetDigest() string {
@@ -1272,7 +2068,7 @@ type FetchChartResponse struct {
 
 func (x *FetchChartResponse) Reset() {
 	*x = FetchChartResponse{}
-	mi := &file_agent_v1_release_proto_msgTypes[14]
+	mi := &file_agent_v1_release_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +2080,7 @@ func (x *FetchChartResponse) String() string {
 func (*FetchChartResponse) ProtoMessage() {}
 
 func (x *FetchChartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_release_proto_msgTypes[14]
+	mi := &file_agent_v1_release_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +2093,7 @@ func (x *FetchChartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchChartResponse.ProtoReflect.Descriptor instead.
 func (*FetchChartResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_release_proto_rawDescGZIP(), []int{14}
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *FetchChartResponse) GetSize() int64 {
@@ -1318,15 +2114,21 @@ var File_agent_v1_release_proto protoreflect.FileDescriptor
 
 const file_agent_v1_release_proto_rawDesc = "" +
 	"\n" +
-	"\x16agent/v1/release.proto\x12\bagent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"q\n" +
+	"\x16agent/v1/release.proto\x12\bagent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\x02\n" +
 	"\vSyncRequest\x12$\n" +
 	"\x04have\x18\x01 \x01(\v2\x0e.agent.v1.HaveH\x00R\x04have\x121\n" +
-	"\x06status\x18\x02 \x01(\v2\x17.agent.v1.ReleaseStatusH\x00R\x06statusB\t\n" +
-	"\amessage\"\xa4\x01\n" +
+	"\x06status\x18\x02 \x01(\v2\x17.agent.v1.ReleaseStatusH\x00R\x06status\x120\n" +
+	"\bpresence\x18\x03 \x01(\v2\x12.agent.v1.PresenceH\x00R\bpresence\x12-\n" +
+	"\x05agent\x18\x04 \x01(\v2\x15.agent.v1.AgentStatusH\x00R\x05agent\x12-\n" +
+	"\aretired\x18\x05 \x01(\v2\x11.agent.v1.RetiredH\x00R\aretiredB\t\n" +
+	"\amessage\"\xab\x02\n" +
 	"\fSyncResponse\x120\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x12.agent.v1.SnapshotH\x00R\bsnapshot\x12+\n" +
 	"\x06upsert\x18\x02 \x01(\v2\x11.agent.v1.ReleaseH\x00R\x06upsert\x12*\n" +
-	"\x06forget\x18\x03 \x01(\v2\x10.agent.v1.ForgetH\x00R\x06forgetB\t\n" +
+	"\x06forget\x18\x03 \x01(\v2\x10.agent.v1.ForgetH\x00R\x06forget\x12*\n" +
+	"\x06probes\x18\x04 \x01(\v2\x10.agent.v1.ProbesH\x00R\x06probes\x12-\n" +
+	"\x05agent\x18\x05 \x01(\v2\x15.agent.v1.AgentTargetH\x00R\x05agent\x12*\n" +
+	"\x06retire\x18\x06 \x01(\v2\x10.agent.v1.RetireH\x00R\x06retireB\t\n" +
 	"\amessage\"8\n" +
 	"\x04Have\x120\n" +
 	"\breleases\x18\x01 \x03(\v2\x14.agent.v1.ReleaseRefR\breleases\"<\n" +
@@ -1350,7 +2152,7 @@ const file_agent_v1_release_proto_rawDesc = "" +
 	"generation\x12\x16\n" +
 	"\x06digest\x18\x05 \x01(\tR\x06digest\x12\x18\n" +
 	"\aremoved\x18\x06 \x01(\bR\aremoved\x12)\n" +
-	"\x04spec\x18\a \x01(\v2\x15.agent.v1.ReleaseSpecR\x04spec\"\xbc\x03\n" +
+	"\x04spec\x18\a \x01(\v2\x15.agent.v1.ReleaseSpecR\x04spec\"\xee\x03\n" +
 	"\vReleaseSpec\x12%\n" +
 	"\x05chart\x18\x01 \x01(\v2\x0f.agent.v1.ChartR\x05chart\x12\x16\n" +
 	"\x06values\x18\x02 \x01(\fR\x06values\x12#\n" +
@@ -1362,7 +2164,18 @@ const file_agent_v1_release_proto_rawDesc = "" +
 	"\x05drift\x18\b \x01(\x0e2\x15.agent.v1.DriftPolicyR\x05drift\x124\n" +
 	"\badoption\x18\t \x01(\x0e2\x18.agent.v1.AdoptionPolicyR\badoption\x12*\n" +
 	"\aoutputs\x18\n" +
-	" \x03(\v2\x10.agent.v1.OutputR\aoutputs\"M\n" +
+	" \x03(\v2\x10.agent.v1.OutputR\aoutputs\x120\n" +
+	"\tleftovers\x18\v \x03(\v2\x12.agent.v1.LeftoverR\tleftovers\"\xe4\x01\n" +
+	"\bLeftover\x12\x1f\n" +
+	"\vapi_version\x18\x01 \x01(\tR\n" +
+	"apiVersion\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1c\n" +
+	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x126\n" +
+	"\x06labels\x18\x05 \x03(\v2\x1e.agent.v1.Leftover.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"M\n" +
 	"\x05Chart\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1405,7 +2218,58 @@ const file_agent_v1_release_proto_rawDesc = "" +
 	"\x05Drift\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12\x14\n" +
 	"\x05field\x18\x02 \x01(\tR\x05field\x12\x18\n" +
-	"\amanager\x18\x03 \x01(\tR\amanager\"+\n" +
+	"\amanager\x18\x03 \x01(\tR\amanager\"1\n" +
+	"\x06Probes\x12'\n" +
+	"\x06probes\x18\x01 \x03(\v2\x0f.agent.v1.ProbeR\x06probes\"t\n" +
+	"\x05Probe\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
+	"\tworkloads\x18\x02 \x03(\v2\x17.agent.v1.WorkloadProbeR\tworkloads\x12 \n" +
+	"\vdefinitions\x18\x03 \x03(\tR\vdefinitions\"\xcd\x01\n" +
+	"\rWorkloadProbe\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12;\n" +
+	"\x06labels\x18\x04 \x03(\v2#.agent.v1.WorkloadProbe.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"7\n" +
+	"\bPresence\x12+\n" +
+	"\apresent\x18\x01 \x03(\v2\x11.agent.v1.PresentR\apresent\"\x80\x02\n" +
+	"\aPresent\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1c\n" +
+	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12\x16\n" +
+	"\x06object\x18\x04 \x01(\tR\x06object\x12\x18\n" +
+	"\aversion\x18\x05 \x01(\tR\aversion\x12\x14\n" +
+	"\x05ready\x18\x06 \x01(\bR\x05ready\x12!\n" +
+	"\fhelm_release\x18\a \x01(\tR\vhelmRelease\x12%\n" +
+	"\x0ehelm_namespace\x18\b \x01(\tR\rhelmNamespace\x12\x1d\n" +
+	"\n" +
+	"release_id\x18\t \x01(\tR\treleaseId\"\xb7\x01\n" +
+	"\vAgentTarget\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x03R\n" +
+	"generation\x12%\n" +
+	"\x05chart\x18\x02 \x01(\v2\x0f.agent.v1.ChartR\x05chart\x12\x1f\n" +
+	"\vapp_version\x18\x03 \x01(\tR\n" +
+	"appVersion\x12@\n" +
+	"\x0econnect_within\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\rconnectWithin\"\xd0\x01\n" +
+	"\vAgentStatus\x12/\n" +
+	"\x13observed_generation\x18\x01 \x01(\x03R\x12observedGeneration\x12\x14\n" +
+	"\x05phase\x18\x02 \x01(\tR\x05phase\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\x12#\n" +
+	"\rchart_version\x18\x05 \x01(\tR\fchartVersion\x12#\n" +
+	"\ragent_version\x18\x06 \x01(\tR\fagentVersion\"(\n" +
+	"\x06Retire\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x03R\n" +
+	"generation\"=\n" +
+	"\aRetired\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x03R\n" +
+	"generation\x12\x12\n" +
+	"\x04left\x18\x02 \x03(\tR\x04left\"+\n" +
 	"\x11FetchChartRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\"<\n" +
 	"\x12FetchChartResponse\x12\x12\n" +
@@ -1444,7 +2308,7 @@ func file_agent_v1_release_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_v1_release_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_agent_v1_release_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_agent_v1_release_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_agent_v1_release_proto_goTypes = []any{
 	(Remediation)(0),              // 0: agent.v1.Remediation
 	(DriftPolicy)(0),              // 1: agent.v1.DriftPolicy
@@ -1457,46 +2321,72 @@ var file_agent_v1_release_proto_goTypes = []any{
 	(*Forget)(nil),                // 8: agent.v1.Forget
 	(*Release)(nil),               // 9: agent.v1.Release
 	(*ReleaseSpec)(nil),           // 10: agent.v1.ReleaseSpec
-	(*Chart)(nil),                 // 11: agent.v1.Chart
-	(*Output)(nil),                // 12: agent.v1.Output
-	(*ReleaseStatus)(nil),         // 13: agent.v1.ReleaseStatus
-	(*Progress)(nil),              // 14: agent.v1.Progress
-	(*Drift)(nil),                 // 15: agent.v1.Drift
-	(*FetchChartRequest)(nil),     // 16: agent.v1.FetchChartRequest
-	(*FetchChartResponse)(nil),    // 17: agent.v1.FetchChartResponse
-	nil,                           // 18: agent.v1.ReleaseStatus.OutputsEntry
-	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*Leftover)(nil),              // 11: agent.v1.Leftover
+	(*Chart)(nil),                 // 12: agent.v1.Chart
+	(*Output)(nil),                // 13: agent.v1.Output
+	(*ReleaseStatus)(nil),         // 14: agent.v1.ReleaseStatus
+	(*Progress)(nil),              // 15: agent.v1.Progress
+	(*Drift)(nil),                 // 16: agent.v1.Drift
+	(*Probes)(nil),                // 17: agent.v1.Probes
+	(*Probe)(nil),                 // 18: agent.v1.Probe
+	(*WorkloadProbe)(nil),         // 19: agent.v1.WorkloadProbe
+	(*Presence)(nil),              // 20: agent.v1.Presence
+	(*Present)(nil),               // 21: agent.v1.Present
+	(*AgentTarget)(nil),           // 22: agent.v1.AgentTarget
+	(*AgentStatus)(nil),           // 23: agent.v1.AgentStatus
+	(*Retire)(nil),                // 24: agent.v1.Retire
+	(*Retired)(nil),               // 25: agent.v1.Retired
+	(*FetchChartRequest)(nil),     // 26: agent.v1.FetchChartRequest
+	(*FetchChartResponse)(nil),    // 27: agent.v1.FetchChartResponse
+	nil,                           // 28: agent.v1.Leftover.LabelsEntry
+	nil,                           // 29: agent.v1.ReleaseStatus.OutputsEntry
+	nil,                           // 30: agent.v1.WorkloadProbe.LabelsEntry
+	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
 }
 var file_agent_v1_release_proto_depIdxs = []int32{
 	5,  // 0: agent.v1.SyncRequest.have:type_name -> agent.v1.Have
-	13, // 1: agent.v1.SyncRequest.status:type_name -> agent.v1.ReleaseStatus
-	6,  // 2: agent.v1.SyncResponse.snapshot:type_name -> agent.v1.Snapshot
-	9,  // 3: agent.v1.SyncResponse.upsert:type_name -> agent.v1.Release
-	8,  // 4: agent.v1.SyncResponse.forget:type_name -> agent.v1.Forget
-	7,  // 5: agent.v1.Have.releases:type_name -> agent.v1.ReleaseRef
-	7,  // 6: agent.v1.Snapshot.releases:type_name -> agent.v1.ReleaseRef
-	10, // 7: agent.v1.Release.spec:type_name -> agent.v1.ReleaseSpec
-	11, // 8: agent.v1.ReleaseSpec.chart:type_name -> agent.v1.Chart
-	19, // 9: agent.v1.ReleaseSpec.timeout:type_name -> google.protobuf.Duration
-	0,  // 10: agent.v1.ReleaseSpec.remediation:type_name -> agent.v1.Remediation
-	1,  // 11: agent.v1.ReleaseSpec.drift:type_name -> agent.v1.DriftPolicy
-	2,  // 12: agent.v1.ReleaseSpec.adoption:type_name -> agent.v1.AdoptionPolicy
-	12, // 13: agent.v1.ReleaseSpec.outputs:type_name -> agent.v1.Output
-	14, // 14: agent.v1.ReleaseStatus.progress:type_name -> agent.v1.Progress
-	15, // 15: agent.v1.ReleaseStatus.drift:type_name -> agent.v1.Drift
-	18, // 16: agent.v1.ReleaseStatus.outputs:type_name -> agent.v1.ReleaseStatus.OutputsEntry
-	20, // 17: agent.v1.ReleaseStatus.changed_at:type_name -> google.protobuf.Timestamp
-	20, // 18: agent.v1.ReleaseStatus.retry_at:type_name -> google.protobuf.Timestamp
-	3,  // 19: agent.v1.ReleaseService.Sync:input_type -> agent.v1.SyncRequest
-	16, // 20: agent.v1.ReleaseService.FetchChart:input_type -> agent.v1.FetchChartRequest
-	4,  // 21: agent.v1.ReleaseService.Sync:output_type -> agent.v1.SyncResponse
-	17, // 22: agent.v1.ReleaseService.FetchChart:output_type -> agent.v1.FetchChartResponse
-	21, // [21:23] is the sub-list for method output_type
-	19, // [19:21] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	14, // 1: agent.v1.SyncRequest.status:type_name -> agent.v1.ReleaseStatus
+	20, // 2: agent.v1.SyncRequest.presence:type_name -> agent.v1.Presence
+	23, // 3: agent.v1.SyncRequest.agent:type_name -> agent.v1.AgentStatus
+	25, // 4: agent.v1.SyncRequest.retired:type_name -> agent.v1.Retired
+	6,  // 5: agent.v1.SyncResponse.snapshot:type_name -> agent.v1.Snapshot
+	9,  // 6: agent.v1.SyncResponse.upsert:type_name -> agent.v1.Release
+	8,  // 7: agent.v1.SyncResponse.forget:type_name -> agent.v1.Forget
+	17, // 8: agent.v1.SyncResponse.probes:type_name -> agent.v1.Probes
+	22, // 9: agent.v1.SyncResponse.agent:type_name -> agent.v1.AgentTarget
+	24, // 10: agent.v1.SyncResponse.retire:type_name -> agent.v1.Retire
+	7,  // 11: agent.v1.Have.releases:type_name -> agent.v1.ReleaseRef
+	7,  // 12: agent.v1.Snapshot.releases:type_name -> agent.v1.ReleaseRef
+	10, // 13: agent.v1.Release.spec:type_name -> agent.v1.ReleaseSpec
+	12, // 14: agent.v1.ReleaseSpec.chart:type_name -> agent.v1.Chart
+	31, // 15: agent.v1.ReleaseSpec.timeout:type_name -> google.protobuf.Duration
+	0,  // 16: agent.v1.ReleaseSpec.remediation:type_name -> agent.v1.Remediation
+	1,  // 17: agent.v1.ReleaseSpec.drift:type_name -> agent.v1.DriftPolicy
+	2,  // 18: agent.v1.ReleaseSpec.adoption:type_name -> agent.v1.AdoptionPolicy
+	13, // 19: agent.v1.ReleaseSpec.outputs:type_name -> agent.v1.Output
+	11, // 20: agent.v1.ReleaseSpec.leftovers:type_name -> agent.v1.Leftover
+	28, // 21: agent.v1.Leftover.labels:type_name -> agent.v1.Leftover.LabelsEntry
+	15, // 22: agent.v1.ReleaseStatus.progress:type_name -> agent.v1.Progress
+	16, // 23: agent.v1.ReleaseStatus.drift:type_name -> agent.v1.Drift
+	29, // 24: agent.v1.ReleaseStatus.outputs:type_name -> agent.v1.ReleaseStatus.OutputsEntry
+	32, // 25: agent.v1.ReleaseStatus.changed_at:type_name -> google.protobuf.Timestamp
+	32, // 26: agent.v1.ReleaseStatus.retry_at:type_name -> google.protobuf.Timestamp
+	18, // 27: agent.v1.Probes.probes:type_name -> agent.v1.Probe
+	19, // 28: agent.v1.Probe.workloads:type_name -> agent.v1.WorkloadProbe
+	30, // 29: agent.v1.WorkloadProbe.labels:type_name -> agent.v1.WorkloadProbe.LabelsEntry
+	21, // 30: agent.v1.Presence.present:type_name -> agent.v1.Present
+	12, // 31: agent.v1.AgentTarget.chart:type_name -> agent.v1.Chart
+	31, // 32: agent.v1.AgentTarget.connect_within:type_name -> google.protobuf.Duration
+	3,  // 33: agent.v1.ReleaseService.Sync:input_type -> agent.v1.SyncRequest
+	26, // 34: agent.v1.ReleaseService.FetchChart:input_type -> agent.v1.FetchChartRequest
+	4,  // 35: agent.v1.ReleaseService.Sync:output_type -> agent.v1.SyncResponse
+	27, // 36: agent.v1.ReleaseService.FetchChart:output_type -> agent.v1.FetchChartResponse
+	35, // [35:37] is the sub-list for method output_type
+	33, // [33:35] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_agent_v1_release_proto_init() }
@@ -1507,11 +2397,17 @@ func file_agent_v1_release_proto_init() {
 	file_agent_v1_release_proto_msgTypes[0].OneofWrappers = []any{
 		(*SyncRequest_Have)(nil),
 		(*SyncRequest_Status)(nil),
+		(*SyncRequest_Presence)(nil),
+		(*SyncRequest_Agent)(nil),
+		(*SyncRequest_Retired)(nil),
 	}
 	file_agent_v1_release_proto_msgTypes[1].OneofWrappers = []any{
 		(*SyncResponse_Snapshot)(nil),
 		(*SyncResponse_Upsert)(nil),
 		(*SyncResponse_Forget)(nil),
+		(*SyncResponse_Probes)(nil),
+		(*SyncResponse_Agent)(nil),
+		(*SyncResponse_Retire)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1519,7 +2415,7 @@ func file_agent_v1_release_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_release_proto_rawDesc), len(file_agent_v1_release_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   16,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -30,7 +30,8 @@ const (
 // ReleaseService carries desired state down and what became of it up.
 type ReleaseServiceClient interface {
 	// Sync starts with the agent's Have. The hub answers with the Snapshot and
-	// every Release the agent lacks, then sends changes as they happen.
+	// every Release the agent lacks, with Probes, and with AgentTarget or Retire
+	// if there is one; then it sends changes as they happen.
 	Sync(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SyncRequest, SyncResponse], error)
 	// FetchChart streams the bytes of a chart that a release of the calling
 	// cluster names.
@@ -84,7 +85,8 @@ type ReleaseService_FetchChartClient = grpc.ServerStreamingClient[FetchChartResp
 // ReleaseService carries desired state down and what became of it up.
 type ReleaseServiceServer interface {
 	// Sync starts with the agent's Have. The hub answers with the Snapshot and
-	// every Release the agent lacks, then sends changes as they happen.
+	// every Release the agent lacks, with Probes, and with AgentTarget or Retire
+	// if there is one; then it sends changes as they happen.
 	Sync(grpc.BidiStreamingServer[SyncRequest, SyncResponse]) error
 	// FetchChart streams the bytes of a chart that a release of the calling
 	// cluster names.

@@ -8,4 +8,5 @@ package agentv1
 // History:
 //
 //	1  2026-11  enroll, control stream, releases, inventory
-const Version = 1
+//	2  2026-11  leftovers, probes and presence, the agent's own upgrade, retirement
+const Version = 2

@@ -1,7 +1,7 @@
 -- name: ClusterInsert :execrows
 INSERT INTO clusters (id, name, labels, created_at)
 VALUES (@id, @name, @labels, @created_at)
-ON CONFLICT ON CONSTRAINT clusters_name_key DO NOTHING;
+ON CONFLICT (name) WHERE retired_at IS NULL DO NOTHING;
 
 -- name: ClusterLock :one
 SELECT name FROM clusters WHERE id = @id FOR UPDATE;

@@ -129,7 +129,7 @@ func (q *Queries) ClusterFind(ctx context.Context, db DBTX, arg ClusterFindParam
 const clusterInsert = `-- name: ClusterInsert :execrows
 INSERT INTO clusters (id, name, labels, created_at)
 VALUES ($1, $2, $3, $4)
-ON CONFLICT ON CONSTRAINT clusters_name_key DO NOTHING
+ON CONFLICT (name) WHERE retired_at IS NULL DO NOTHING
 `
 
 type ClusterInsertParams struct {

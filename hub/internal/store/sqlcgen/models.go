@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // Every certificate issued to an agent; one that is not here is refused.
@@ -73,6 +74,18 @@ type Charts struct {
 	CreatedAt time.Time
 }
 
+// Where a cluster departs from the catalogue. No row: as the catalogue says.
+type ClusterComponents struct {
+	ClusterID uuid.UUID
+	Name      string
+	// Auto: as the facts say; Yes; No.
+	Wanted    string
+	Version   string
+	Values    []byte
+	UpdatedBy string
+	UpdatedAt time.Time
+}
+
 // The register: every cluster of the fleet. A row goes only by an explicit delete.
 type Clusters struct {
 	ID     uuid.UUID
@@ -92,7 +105,19 @@ type Clusters struct {
 	JoinedAt              *time.Time
 	RevokedAt             *time.Time
 	// When the last session ended. While one is open, agent_sessions.seen_at is newer.
-	LastSeen *time.Time
+	LastSeen   *time.Time
+	IngressUrl string
+	// Which components the agent found in the cluster, whoever put them there.
+	Presence   []byte
+	PresenceAt *time.Time
+	// The agent that is wanted there: chart and version. Null: the one that is there.
+	AgentTarget []byte
+	// Counts the targets of the agent.
+	AgentGeneration int64
+	// What the agent said of its own upgrade.
+	AgentStatus []byte
+	// A tombstone: taken out of the fleet, name and UID are free. The row stays until the agent has removed what is ours, if it ever comes back.
+	RetiredAt *time.Time
 }
 
 // The devices of nodes.facts once more, a row each, for fleet-wide search.
@@ -168,4 +193,76 @@ type Releases struct {
 	Phase              string
 	ObservedGeneration int64
 	Status             []byte
+}
+
+// The ledger: what a workflow is about to make, written before it is made. Cancel and failure undo exactly these, last first.
+type WorkflowEffects struct {
+	WorkflowID uuid.UUID
+	Ordinal    int32
+	Kind       string
+	Name       string
+	ClusterID  *uuid.UUID
+	RecordedAt time.Time
+	UndoneAt   *time.Time
+}
+
+// The steps of each workflow in their order, with their times.
+type WorkflowSteps struct {
+	WorkflowID uuid.UUID
+	Ordinal    int32
+	Name       string
+	Title      string
+	// The step of the platform's contract that this one is a part of.
+	Milestone   string
+	Release     string
+	Status      string
+	Reason      string
+	Message     string
+	StartedAt   *time.Time
+	FinishedAt  *time.Time
+	Evaluations int32
+	// Time that passed until the facts were such that it could go on; the rest of its time is ours.
+	Waited pgtype.Interval
+}
+
+// What each waiting workflow waits for. A change of one of its subjects wakes it; it then looks for itself, so a needless wake-up does no harm and a lost one costs time only.
+type WorkflowWaits struct {
+	WorkflowID uuid.UUID
+	Sequence   int64
+	ClusterID  *uuid.UUID
+	// Kinds of facts, e.g. session, nodes, release/nfd.
+	Subjects []string
+	Since    time.Time
+	Deadline time.Time
+	WokenAt  *time.Time
+	// When the engine was last told. The row goes when the step is evaluated again; until then it is told again now and then.
+	RaisedAt *time.Time
+}
+
+// What was asked for and what came of it. The row is authoritative: the engine drives it, and only the first terminal status counts.
+type Workflows struct {
+	ID   uuid.UUID
+	Kind string
+	// No reference: the record of a workflow outlives its cluster.
+	ClusterID   *uuid.UUID
+	ClusterName string
+	Status      string
+	Input       []byte
+	// Whom to tell besides the record: topics and metadata of the platform's request.
+	Reply []byte
+	// It changes the life of its cluster, so that no other such workflow may run beside it.
+	Exclusive bool
+	Result    []byte
+	Reason    string
+	Message   string
+	Eta       pgtype.Interval
+	CreatedBy string
+	RetryOf   *uuid.UUID
+	CreatedAt time.Time
+	// When the engine was given it. A row without is found by the dispatcher, whoever died before.
+	ScheduledAt *time.Time
+	// When somebody asked for its end. It ends when what it did is undone.
+	CancelledAt *time.Time
+	CancelledBy string
+	FinishedAt  *time.Time
 }
