@@ -15,15 +15,18 @@ func schema(t *testing.T, pool *pgxpool.Pool) string {
 	t.Helper()
 	const query = `
 WITH t AS (
-    SELECT c.oid, c.relname, c.reloptions FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = 'public' AND c.relkind = 'r' AND c.relname <> 'goose_db_version'
+    SELECT c.oid, CASE WHEN n.nspname = 'public' THEN '' ELSE n.nspname || '.' END || c.relname AS relname, c.reloptions
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname IN ('public', 'wf') AND c.relkind = 'r' AND c.relname <> 'goose_db_version'
 )
 SELECT line FROM (
     SELECT relname, 0 AS part, 0 AS place, E'\ntable ' || relname || coalesce(' with ' || array_to_string(reloptions, ', '), '')
         || coalesce(E'\n  -- ' || obj_description(oid, 'pg_class'), '') AS line FROM t
     UNION ALL
-    SELECT relname, 1, a.attnum, '  ' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || CASE WHEN a.attnotnull THEN ' not null' ELSE '' END
+    SELECT relname, 1, a.attnum, '  ' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod)
+        || CASE WHEN a.attcollation = '"C"'::regcollation THEN ' collate C' ELSE '' END || CASE WHEN a.attnotnull THEN ' not null' ELSE '' END
         || coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '')
+        || CASE a.attidentity WHEN 'a' THEN ' identity' ELSE '' END
     FROM t JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
     LEFT JOIN pg_attrdef d ON d.adrelid = t.oid AND d.adnum = a.attnum
     UNION ALL

@@ -195,6 +195,64 @@ type Releases struct {
 	Status             []byte
 }
 
+// Activities that are not done. A row goes with its result.
+type WfActivities struct {
+	InstanceID  string
+	ID          int64
+	ExecutionID string
+	Event       []byte
+	Attempts    int32
+	ClaimAt     time.Time
+	Token       *int64
+	Holder      *string
+}
+
+// What an instance has not seen yet: results, timers, events from outside.
+type WfEvents struct {
+	InstanceID string
+	Seq        int64
+	// The execution that it answers; null when it is for whichever is on.
+	ExecutionID *string
+	VisibleAt   time.Time
+	Event       []byte
+}
+
+// What each turn of an instance added. Rows are appended, and replaced only when a workflow continues as new.
+type WfHistory struct {
+	InstanceID string
+	Turn       int32
+	Events     []byte
+}
+
+// The engine's instances of workflows, and who works on each: hub/internal/store/taskhub.
+type WfInstances struct {
+	ID   string
+	Name string
+	// Changes when the workflow continues as new; what was begun before is not for it any more.
+	ExecutionID  string
+	ParentID     *string
+	Status       string
+	CustomStatus string
+	// The event that began it, and the first that its first turn sees.
+	Start   []byte
+	Output  *string
+	Failure []byte
+	Turns   int32
+	// Turns in a row that failed inside of the engine.
+	Attempts  int32
+	CreatedAt time.Time
+	StartedAt *time.Time
+	UpdatedAt time.Time
+	EndedAt   *time.Time
+	// From when on it may be claimed: while it is held, when the lease ends; otherwise when its next event is due; null when there is none.
+	ClaimAt *time.Time
+	// While it is held: when the next event is due that the holder did not take.
+	DueAt *time.Time
+	// The holder's, other for each claim; null when nobody holds it.
+	Token  *int64
+	Holder *string
+}
+
 // The ledger: what a workflow is about to make, written before it is made. Cancel and failure undo exactly these, last first.
 type WorkflowEffects struct {
 	WorkflowID uuid.UUID
