@@ -179,28 +179,17 @@ func (r *reader) repeat(prefix string, n int64, like Device) []Device {
 	return devices
 }
 
-// pci reports whether NFD saw a device of a PCI vendor, and the ids of such
-// devices where NFD is set to tell. Its labels are pci-<fields>.present with
-// the fields vendor, or class_vendor by default, or with _device and more.
-// Devices that are mere displays (class 0300) count only if displays is set.
+// pci reports whether NFD saw a device of a PCI vendor, and the lowest id of
+// such devices where NFD is set to tell. Devices that are mere displays (class
+// 0300) count only if displays is set.
 func (r *reader) pci(vendor string, displays bool) (present bool, device string) {
-	for label, value := range r.src.Labels {
-		fields, ok := strings.CutPrefix(label, nfdPrefix+"pci-")
-		if !ok || value != "true" {
-			continue
-		}
-		fields, ok = strings.CutSuffix(fields, ".present")
-		if !ok {
-			continue
-		}
-		parts := strings.Split(fields, "_")
-		at := slices.Index(parts, vendor)
-		if at < 0 || at > 1 || (at == 1 && parts[0] == "0300" && !displays) {
+	for _, d := range PCIDevices(r.src.Labels, vendor) {
+		if d.Class == "0300" && !displays {
 			continue
 		}
 		present = true
-		if len(parts) > at+1 && (device == "" || parts[at+1] < device) {
-			device = parts[at+1]
+		if d.Device != "" && (device == "" || d.Device < device) {
+			device = d.Device
 		}
 	}
 	return present, device

@@ -47,8 +47,8 @@ type IngressClass struct {
 }
 
 // Node is one machine. Labels omit NFD's feature labels, which are read into
-// Devices instead. Problems holds a sentence for each fact that was there and
-// could not be read.
+// Devices instead, but for the few that NodeLabels keeps. Problems holds a
+// sentence for each fact that was there and could not be read.
 type Node struct {
 	Name             string            `json:"name"`
 	UID              string            `json:"uid"`

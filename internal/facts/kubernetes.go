@@ -77,12 +77,13 @@ func AccessMode(provisioner string) string {
 }
 
 // NodeLabels are the labels of a node that are kept as facts: all but those
-// that feature discovery sets by the hundred and reads into devices, and those
-// that change without anything having changed.
+// that feature discovery sets by the hundred and are read into devices, and
+// those that change without anything having changed. Of feature discovery's
+// those stay by which components are chosen.
 func NodeLabels(labels map[string]string) map[string]string {
 	out := make(map[string]string, len(labels))
 	for key, value := range labels {
-		if strings.HasPrefix(key, nfdPrefix) || strings.HasPrefix(key, "nfd.node.kubernetes.io/") || key == "nvidia.com/gfd.timestamp" {
+		if strings.HasPrefix(key, nfdPrefix) && !keptFeature(key) || strings.HasPrefix(key, "nfd.node.kubernetes.io/") || key == "nvidia.com/gfd.timestamp" {
 			continue
 		}
 		out[key] = value
