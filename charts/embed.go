@@ -8,7 +8,7 @@ import (
 	"io/fs"
 )
 
-//go:embed all:budcluster-agent
+//go:embed all:budcluster-agent all:gaudi-device-plugin
 var files embed.FS
 
 // AgentName is the name of the agent's chart and of its folder.
@@ -18,4 +18,12 @@ const AgentName = "budcluster-agent"
 func FS() fs.FS { return files }
 
 // Agent returns the folder of the agent's chart.
-func Agent() (fs.FS, error) { return fs.Sub(files, AgentName) }
+func Agent() (fs.FS, error) { return Chart(AgentName) }
+
+// Chart returns the folder of the chart of a name.
+func Chart(name string) (fs.FS, error) {
+	if _, err := fs.Stat(files, name+"/Chart.yaml"); err != nil {
+		return nil, err
+	}
+	return fs.Sub(files, name)
+}

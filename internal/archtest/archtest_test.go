@@ -94,7 +94,7 @@ func ours(imported string) (string, bool) {
 
 // The packages of the hub by what they are.
 func rules() []string {
-	return []string{"hub/internal/cluster", "hub/internal/enroll", "hub/internal/inventory", "hub/internal/release", "hub/internal/access", "hub/internal/event"}
+	return []string{"hub/internal/cluster", "hub/internal/enroll", "hub/internal/inventory", "hub/internal/release", "hub/internal/access", "hub/internal/event", "hub/internal/component"}
 }
 
 func edges() []string {

@@ -29,7 +29,7 @@ const ProbeHelm = "helm.sh/v3"
 // answer one probe.
 const (
 	MaxProbes    = 128
-	MaxPresences = 8
+	MaxPresences = 16
 )
 
 // Presence is one answer: each object that a probe found gives one, and a
@@ -112,8 +112,9 @@ type Leftover struct {
 	// Object is a name, or a pattern as in Probe; with it or with Selector.
 	Object   string `json:"object,omitempty"`
 	Selector string `json:"selector,omitempty"`
-	// IfUnused keeps a CustomResourceDefinition of which objects are left: they
-	// would go with it, and are somebody's.
+	// IfUnused keeps a CustomResourceDefinition of which objects are left, and a
+	// Namespace in which more is left than Kubernetes puts into every one: it
+	// would go with it, and is somebody's.
 	IfUnused bool `json:"ifUnused,omitempty"`
 }
 

@@ -1,6 +1,7 @@
 package facts_test
 
 import (
+	"maps"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -65,9 +66,7 @@ func TestNodeLabelsKeepWhatComponentsAreChosenBy(t *testing.T) {
 		"nfd.node.kubernetes.io/x":          "y",
 		"nvidia.com/gfd.timestamp":          "1",
 	}
-	for k, v := range kept {
-		all[k] = v
-	}
+	maps.Copy(all, kept)
 	require.Equal(t, kept, facts.NodeLabels(all))
 	require.True(t, facts.FeaturesSeen(kept))
 	require.False(t, facts.FeaturesSeen(map[string]string{"nvidia.com/gpu.present": "true"}))
