@@ -8,11 +8,8 @@ import (
 	"github.com/budecosystem/budcluster/internal/backoff"
 )
 
-// How much goes into one transaction, and how many of a sort are on at once.
-const (
-	maxBatch  = 64
-	maxFlight = 2
-)
+// maxBatch bounds what goes into one transaction.
+const maxBatch = 64
 
 // The pauses between tries of what the database's absence kept from it.
 const (
@@ -23,15 +20,16 @@ const (
 // combiner turns what many want at the same time into few transactions. What
 // comes while nothing is under way goes at once; what comes meanwhile goes
 // together next. So nobody waits for company, and the busier it is the less a
-// single one costs.
+// single one costs. Two at a time instead of one were tried: batches halve,
+// and on two cores everything together is 5 % slower.
 type combiner[T any] struct {
 	// flush does what all of ops want, in one transaction, or fails and has done
 	// nothing. What became of a single one it tells the op.
 	flush func(ctx context.Context, ops []T) error
 
-	mu      sync.Mutex // guards queue, flights
-	queue   []*call[T]
-	flights int
+	mu    sync.Mutex // guards queue, busy
+	queue []*call[T]
+	busy  bool // a drain runs
 }
 
 type call[T any] struct {
@@ -48,10 +46,8 @@ func (c *combiner[T]) do(ctx context.Context, op T, alone bool, until time.Time)
 	k := &call[T]{op: op, alone: alone, until: until, done: make(chan struct{})}
 	c.mu.Lock()
 	c.queue = append(c.queue, k)
-	start := c.flights < maxFlight
-	if start {
-		c.flights++
-	}
+	start := !c.busy
+	c.busy = true
 	c.mu.Unlock()
 	if start {
 		// It carries others' ops, too, so it does not end with this ctx; it ends
@@ -84,8 +80,8 @@ func (c *combiner[T]) drain(ctx context.Context) {
 	}
 }
 
-// take removes what goes next from the queue. When that is nothing, the
-// flight is over.
+// take removes what goes next from the queue. When that is nothing, the drain
+// is over.
 func (c *combiner[T]) take() []*call[T] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -97,8 +93,7 @@ func (c *combiner[T]) take() []*call[T] {
 		n = 1
 	}
 	if n == 0 {
-		c.flights--
-		c.queue = nil
+		c.busy, c.queue = false, nil
 		return nil
 	}
 	calls := c.queue[:n:n]

@@ -78,7 +78,7 @@ WITH made AS (
     RETURNING id, token, claim_at
 )
 SELECT id, coalesce(token, 0),
-    CASE WHEN token IS NULL AND claim_at <= now() THEN pg_notify('` + Channel + `', '` + payloadTurn + `')::text END
+    CASE WHEN token IS NULL THEN pg_notify('` + Channel + `', '` + payloadTurn + `')::text END
 FROM made`
 
 // flushCreates makes instances, and hands their first turns to this process's

@@ -120,10 +120,10 @@ FROM (SELECT instance, id, token FROM unnest($2::text[], $3::bigint[], $4::bigin
 WHERE a.instance_id = u.instance AND a.id = u.id AND a.token = u.token
 RETURNING a.instance_id, a.id`
 
-// renew extends what was not renewed in the last third of a lease.
+// renew extends what was not claimed or renewed just now.
 func (h *Hub) renew(ctx context.Context) error {
 	sent := time.Now()
-	old := h.old(sent.Add(h.cfg.Lease * 3 / 4)) //nolint:mnd // claimed less than a quarter ago: not yet
+	old := h.old(sent.Add(h.cfg.Lease * 5 / 6)) //nolint:mnd // what was claimed just now has time
 	if len(old) == 0 {
 		return nil
 	}

@@ -57,7 +57,7 @@ func (h *Hub) CompleteWorkflowWorkItem(ctx context.Context, wi *backend.Workflow
 		return err
 	}
 	if reason, ok := stalled(wi.State); ok {
-		return fmt.Errorf("turn of %s: %w", wi.InstanceID, &stalledError{reason: reason})
+		return h.stall(ctx, wi, t, reason)
 	}
 	op, err := newTurnOp(t, wi.State)
 	if err != nil {
@@ -99,10 +99,6 @@ func (h *Hub) AbandonWorkflowWorkItem(ctx context.Context, wi *backend.WorkflowW
 	if h.turns.isOpen() {
 		back.failed, back.delay = true, delayAfter(int(wi.RetryCount))
 	}
-	if reason, ok := stalled(wi.State); ok {
-		back.status = string(statusStalled)
-		h.log.WarnContext(ctx, "workflow waits for a replica that knows its version", logInstance(t.lease.instance), logReason(reason))
-	}
 	if err := h.abandonTurns(ctx, []putBack{back}); err != nil {
 		return fmt.Errorf("give back turn of %s: %w", wi.InstanceID, err)
 	}
@@ -110,11 +106,17 @@ func (h *Hub) AbandonWorkflowWorkItem(ctx context.Context, wi *backend.WorkflowW
 	return nil
 }
 
-// stalledError says that this process does not know the version of a workflow
-// that an instance began on. Another replica may.
-type stalledError struct{ reason string }
-
-func (e *stalledError) Error() string { return e.reason }
+// stall gives back a turn of a workflow whose version this process does not
+// know. Another replica may, so nothing of the turn is kept.
+func (h *Hub) stall(ctx context.Context, wi *backend.WorkflowWorkItem, t *turn, reason string) error {
+	defer h.turns.done()
+	h.drop(t.lease)
+	delay := delayAfter(int(wi.RetryCount))
+	h.log.WarnContext(ctx, "workflow waits for a replica that knows its version", logInstance(t.lease.instance), logReason(reason), logRetryAfter(delay))
+	h.warn(ctx, h.abandonTurns(ctx, []putBack{{lease: t.lease, failed: true, delay: delay, status: string(statusStalled)}}))
+	h.turns.lookAt(time.Now().Add(delay))
+	return nil
+}
 
 func stalled(state *protos.WorkflowRuntimeState) (string, bool) {
 	for _, m := range state.GetPendingMessages() {
