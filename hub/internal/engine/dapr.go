@@ -139,7 +139,11 @@ func (d *dapr) start(ctx context.Context, name, id string, input []byte) error {
 	return fromSidecar(err)
 }
 
+// raise looks first: not every sidecar says when there is no such instance.
 func (d *dapr) raise(ctx context.Context, id, event string, data []byte) error {
+	if s, err := d.status(ctx, id); err != nil || s.State.Ended() {
+		return err
+	}
 	var opts []workflow.RaiseEventOptions
 	if data != nil {
 		opts = append(opts, workflow.WithRawEventData(text(data)))

@@ -24,7 +24,14 @@ const lease = 3 * time.Second
 // envDatabase tells a worker process its database.
 const envDatabase = "ENGINE_TEST_DATABASE"
 
-func TestMain(m *testing.M) { enginetest.Main(m, embeddedWorker) }
+func TestMain(m *testing.M) {
+	enginetest.Main(m, func(ctx context.Context, r *durable.Registry) (*engine.Engine, func(), error) {
+		if address := os.Getenv(envSidecar); address != "" {
+			return daprWorker(ctx, r, address)
+		}
+		return embeddedWorker(ctx, r)
+	})
+}
 
 // embeddedWorker is what a worker process runs.
 func embeddedWorker(ctx context.Context, r *durable.Registry) (*engine.Engine, func(), error) {

@@ -37,6 +37,8 @@ type Input struct {
 func Register(r *durable.Registry, version, socket string) error {
 	errs := []error{
 		r.AddActivityN("step", asks(socket)),
+		r.AddActivityN("nothing", func(durable.ActivityContext) (any, error) { return 1, nil }),
+		r.AddWorkflowN("one", one),
 		r.AddWorkflowN("steps", steps), r.AddWorkflowN("fan", fan), r.AddWorkflowN("retry", retry), r.AddWorkflowN("timer", timer),
 		r.AddWorkflowN("event", event), r.AddWorkflowN("early", early), r.AddWorkflowN("timeout", timeout),
 		r.AddWorkflowN("parent", parent), r.AddWorkflowN("rounds", rounds), r.AddWorkflowN("stale", stale),
@@ -131,6 +133,11 @@ func steps(ctx *durable.WorkflowContext) (any, error) {
 		}
 	}
 	return value, nil
+}
+
+// one runs one activity, which does nothing and asks nobody: for benchmarks.
+func one(ctx *durable.WorkflowContext) (any, error) {
+	return nil, ctx.CallActivity("nothing", durable.WithActivityInput(1)).Await(nil)
 }
 
 // fan runs N activities at once and returns all their results, in order.
