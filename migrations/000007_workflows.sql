@@ -11,7 +11,7 @@ CREATE TABLE workflows (
     result json,
     reason text NOT NULL DEFAULT '',
     message text NOT NULL DEFAULT '',
-    eta interval,
+    eta_us bigint NOT NULL DEFAULT 0,
     created_by text NOT NULL,
     retry_of uuid,
     created_at timestamptz NOT NULL,
@@ -44,12 +44,14 @@ CREATE TABLE workflow_steps (
     started_at timestamptz,
     finished_at timestamptz,
     evaluations integer NOT NULL DEFAULT 0,
-    waited interval NOT NULL DEFAULT '0',
+    waited_us bigint NOT NULL DEFAULT 0,
+    typical_us bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (workflow_id, name)
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE workflow_steps IS 'The steps of each workflow in their order, with their times.';
 COMMENT ON COLUMN workflow_steps.milestone IS 'The step of the platform''s contract that this one is a part of.';
-COMMENT ON COLUMN workflow_steps.waited IS 'Time that passed until the facts were such that it could go on; the rest of its time is ours.';
+COMMENT ON COLUMN workflow_steps.typical_us IS 'How many microseconds it takes as a rule; what is ahead of a workflow adds up to its eta.';
+COMMENT ON COLUMN workflow_steps.waited_us IS 'Microseconds that passed until the facts were such that it could go on; the rest of its time is ours.';
 
 CREATE TABLE workflow_waits (
     workflow_id uuid PRIMARY KEY REFERENCES workflows (id) ON DELETE CASCADE,

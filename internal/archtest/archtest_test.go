@@ -94,7 +94,16 @@ func ours(imported string) (string, bool) {
 
 // The packages of the hub by what they are.
 func rules() []string {
-	return []string{"hub/internal/cluster", "hub/internal/enroll", "hub/internal/inventory", "hub/internal/release", "hub/internal/access", "hub/internal/event", "hub/internal/component"}
+	return []string{
+		"hub/internal/access",
+		"hub/internal/cluster",
+		"hub/internal/component",
+		"hub/internal/enroll",
+		"hub/internal/event",
+		"hub/internal/inventory",
+		"hub/internal/release",
+		"hub/internal/workflow",
+	}
 }
 
 func edges() []string {

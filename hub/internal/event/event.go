@@ -71,6 +71,10 @@ const (
 	ReleaseRemoved      Type = "release.removed"
 	KeyCreated          Type = "key.created"
 	KeyRevoked          Type = "key.revoked"
+	WorkflowStarted     Type = "workflow.started"
+	WorkflowStep        Type = "workflow.step"
+	WorkflowCancelled   Type = "workflow.cancelled"
+	WorkflowFinished    Type = "workflow.finished"
 )
 
 // Types lists every type, in the order of their declaration.
@@ -79,6 +83,6 @@ func Types() []Type {
 		ClusterCreated, ClusterJoined, ClusterConnected, ClusterDisconnected, ClusterDegraded, ClusterRecovered,
 		ClusterChanged, ClusterRevoked, ClusterDeleted, TokenCreated, TokenRevoked, CertificateIssued,
 		NodeAdded, NodeChanged, NodeRemoved, ReleaseApplied, ReleaseStatus, ReleaseDeleted, ReleaseRemoved,
-		KeyCreated, KeyRevoked,
+		KeyCreated, KeyRevoked, WorkflowStarted, WorkflowStep, WorkflowCancelled, WorkflowFinished,
 	}
 }

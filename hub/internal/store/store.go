@@ -20,6 +20,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/inventory"
 	"github.com/budecosystem/budcluster/hub/internal/release"
 	"github.com/budecosystem/budcluster/hub/internal/store/sqlcgen"
+	"github.com/budecosystem/budcluster/hub/internal/workflow"
 )
 
 // The channels on which a commit is announced. The payload is the id of the
@@ -49,6 +50,7 @@ var (
 	_ event.Store     = (*Store)(nil)
 	_ inventory.Store = (*Store)(nil)
 	_ release.Store   = (*Store)(nil)
+	_ workflow.Store  = (*Store)(nil)
 )
 
 // New makes a Store on a database that pg.Migrate has brought up to date.

@@ -52,7 +52,7 @@ type Waits interface {
 	// when it was woken; nil when there is none.
 	WaitTake(ctx context.Context, workflowID uuid.UUID) (*Woken, error)
 	// WaitWake marks the waits that wait for one of the subjects.
-	WaitWake(ctx context.Context, happened []Happened) error
+	WaitWake(ctx context.Context, happened []Happened) (woken int, err error)
 	// WaitWakeWorkflow marks the wait of one workflow.
 	WaitWakeWorkflow(ctx context.Context, workflowID uuid.UUID, at time.Time) error
 	// WaitDue claims waits that were woken or are over their deadline, and were

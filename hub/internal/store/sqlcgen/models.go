@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // Every certificate issued to an agent; one that is not here is refused.
@@ -279,8 +278,10 @@ type WorkflowSteps struct {
 	StartedAt   *time.Time
 	FinishedAt  *time.Time
 	Evaluations int32
-	// Time that passed until the facts were such that it could go on; the rest of its time is ours.
-	Waited pgtype.Interval
+	// Microseconds that passed until the facts were such that it could go on; the rest of its time is ours.
+	WaitedUs int64
+	// How many microseconds it takes as a rule; what is ahead of a workflow adds up to its eta.
+	TypicalUs int64
 }
 
 // What each waiting workflow waits for. A change of one of its subjects wakes it; it then looks for itself, so a needless wake-up does no harm and a lost one costs time only.
@@ -313,7 +314,7 @@ type Workflows struct {
 	Result    []byte
 	Reason    string
 	Message   string
-	Eta       pgtype.Interval
+	EtaUs     int64
 	CreatedBy string
 	RetryOf   *uuid.UUID
 	CreatedAt time.Time

@@ -1,0 +1,185 @@
+package workflow
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/budecosystem/budcluster/hub/internal/event"
+	"github.com/budecosystem/budcluster/hub/internal/page"
+	"github.com/budecosystem/budcluster/internal/logkey"
+)
+
+// The dispatcher's figures.
+const (
+	// DefaultSweep is how often a dispatcher looks without being woken.
+	DefaultSweep = 5 * time.Second
+	// retell is after how long the engine is told again of a wait that nobody
+	// has taken since.
+	retell        = 10 * time.Second
+	dispatchBatch = 100
+)
+
+// Engine runs workflows durably. The same id given twice is one workflow.
+type Engine interface {
+	// Start begins the workflow with this id.
+	Start(ctx context.Context, w *Workflow) error
+	// Raise ends the wait of this sequence.
+	Raise(ctx context.Context, workflowID uuid.UUID, wait string) error
+}
+
+// Feed is the record of events as it grows.
+type Feed interface {
+	Latest(ctx context.Context) (int64, error)
+	List(ctx context.Context, f event.Filter) ([]event.Event, error)
+}
+
+// DispatcherConfig makes a Dispatcher.
+type DispatcherConfig struct {
+	Store  Store
+	Engine Engine
+	Feed   Feed
+	Logger *slog.Logger
+	// Events is readable when the feed may have grown, Wake when there is
+	// something to schedule or to tell.
+	Events, Wake <-chan struct{}
+	// Sweep is DefaultSweep when zero.
+	Sweep time.Duration
+	Now   func() time.Time
+}
+
+// Dispatcher joins the record to the engine. Every replica runs one; they
+// share the work.
+type Dispatcher struct {
+	cfg    DispatcherConfig
+	after  int64
+	placed bool
+}
+
+// NewDispatcher checks cfg and makes the Dispatcher.
+func NewDispatcher(cfg DispatcherConfig) (*Dispatcher, error) {
+	if cfg.Store == nil || cfg.Engine == nil || cfg.Feed == nil || cfg.Logger == nil {
+		return nil, errors.New("workflow dispatcher: a store, an engine, a feed and a logger are needed")
+	}
+	cfg.Sweep = cmp.Or(cfg.Sweep, DefaultSweep)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Dispatcher{cfg: cfg}, nil
+}
+
+// Run dispatches until ctx ends. What fails is tried again at the next sweep.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	sweep := time.NewTicker(d.cfg.Sweep)
+	defer sweep.Stop()
+	for {
+		if err := d.Dispatch(ctx); err != nil && ctx.Err() == nil {
+			d.cfg.Logger.WarnContext(ctx, "workflows were not dispatched; it is tried again", slog.Any(logkey.Error, err))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.cfg.Events:
+		case <-d.cfg.Wake:
+		case <-sweep.C:
+		}
+	}
+}
+
+// Dispatch does everything that there is to do now.
+func (d *Dispatcher) Dispatch(ctx context.Context) error {
+	return errors.Join(d.schedule(ctx), d.follow(ctx), d.tell(ctx))
+}
+
+// schedule gives new workflows to the engine.
+func (d *Dispatcher) schedule(ctx context.Context) error {
+	for {
+		pending, err := d.cfg.Store.WorkflowPending(ctx, dispatchBatch)
+		if err != nil {
+			return fmt.Errorf("list workflows to schedule: %w", err)
+		}
+		for _, w := range pending {
+			if err := d.cfg.Engine.Start(ctx, w); err != nil {
+				return fmt.Errorf("schedule workflow %s: %w", w.ID, err)
+			}
+			if err := d.cfg.Store.WorkflowScheduled(ctx, w.ID, d.cfg.Now().UTC()); err != nil {
+				return fmt.Errorf("record that workflow %s is scheduled: %w", w.ID, err)
+			}
+		}
+		if len(pending) < dispatchBatch {
+			return nil
+		}
+	}
+}
+
+// follow wakes the waits that new events are for. It begins with what is new:
+// older events were seen by the looks that made the waits.
+func (d *Dispatcher) follow(ctx context.Context) error {
+	if !d.placed {
+		latest, err := d.cfg.Feed.Latest(ctx)
+		if err != nil {
+			return fmt.Errorf("find the newest event: %w", err)
+		}
+		d.after, d.placed = latest, true
+		return nil
+	}
+	for {
+		events, err := d.cfg.Feed.List(ctx, event.Filter{After: d.after, Limit: page.MaxLimit})
+		if err != nil {
+			return fmt.Errorf("read events after %d: %w", d.after, err)
+		}
+		if happened := changes(events); len(happened) > 0 {
+			if _, err := d.cfg.Store.WaitWake(ctx, happened); err != nil {
+				return fmt.Errorf("wake workflows: %w", err)
+			}
+		}
+		if len(events) > 0 {
+			d.after = events[len(events)-1].ID
+		}
+		if len(events) < page.MaxLimit {
+			return nil
+		}
+	}
+}
+
+// changes turns events into the subjects that waits may name.
+func changes(events []event.Event) []Happened {
+	var happened []Happened
+	for _, e := range events {
+		if e.Transient || e.ClusterID == uuid.Nil {
+			continue
+		}
+		noun, _, _ := strings.Cut(string(e.Type), ".")
+		happened = append(happened, Happened{e.ClusterID, noun, e.At}, Happened{e.ClusterID, noun + "/" + e.Subject, e.At})
+	}
+	return happened
+}
+
+// tell ends, at the engine, the waits that were woken or are over.
+func (d *Dispatcher) tell(ctx context.Context) error {
+	for {
+		now := d.cfg.Now().UTC()
+		due, err := d.cfg.Store.WaitDue(ctx, now, now.Add(-retell), dispatchBatch)
+		if err != nil {
+			return fmt.Errorf("claim waits that are over: %w", err)
+		}
+		for _, one := range due {
+			if err := d.cfg.Engine.Raise(ctx, one.WorkflowID, WaitName(one.Sequence)); err != nil {
+				return fmt.Errorf("wake workflow %s: %w", one.WorkflowID, err)
+			}
+		}
+		if len(due) < dispatchBatch {
+			return nil
+		}
+	}
+}
+
+// WaitName is the engine's name for the wait of this sequence.
+func WaitName(sequence int64) string { return "wait/" + strconv.FormatInt(sequence, 10) }

@@ -1,0 +1,155 @@
+package workflow
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/budecosystem/budcluster/hub/internal/event"
+)
+
+// Undo turns a workflow that failed or was cancelled to taking back what it
+// made. The reason is that of the step that failed.
+func (s *Service) Undo(ctx context.Context, workflowID uuid.UUID) error {
+	err := s.store.InTx(ctx, func(ctx context.Context) error {
+		w, err := s.store.WorkflowLock(ctx, workflowID)
+		if err != nil || w.Status.Terminal() || w.Status == StatusUndoing {
+			return err
+		}
+		w.Status = StatusUndoing
+		w.Reason, w.Message = w.why()
+		return s.store.WorkflowUpdate(ctx, w)
+	})
+	if err != nil {
+		return fmt.Errorf("undo workflow %s: %w", workflowID, err)
+	}
+	return nil
+}
+
+// why is the reason of the first step that did not succeed.
+func (w *Workflow) why() (reason, message string) {
+	for _, step := range w.Steps {
+		switch step.Status {
+		case StepFailed:
+			return step.Reason, step.Title + ": " + step.Message
+		case StepCancelled:
+			return "Cancelled", "cancelled by " + w.CancelledBy
+		default:
+		}
+	}
+	return "", ""
+}
+
+// Finish gives a workflow its terminal status, and says so, once: a second
+// call changes nothing. left names what could not be undone.
+func (s *Service) Finish(ctx context.Context, workflowID uuid.UUID, left []string) (w *Workflow, err error) {
+	err = s.store.InTx(ctx, func(ctx context.Context) error {
+		if w, err = s.store.WorkflowLock(ctx, workflowID); err != nil || w.Status.Terminal() {
+			return err
+		}
+		now := s.now().UTC()
+		if err := s.close(ctx, w, now); err != nil {
+			return err
+		}
+		for _, what := range left {
+			w.Message += "; left behind: " + what
+		}
+		w.FinishedAt, w.ETA = &now, 0
+		if _, err := s.store.WaitTake(ctx, w.ID); err != nil {
+			return err
+		}
+		if err := s.store.WorkflowUpdate(ctx, w); err != nil {
+			return err
+		}
+		return s.last(ctx, w)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("finish workflow %s: %w", workflowID, err)
+	}
+	return w, nil
+}
+
+// close settles the steps that were never begun and chooses the status.
+func (s *Service) close(ctx context.Context, w *Workflow, now time.Time) error {
+	w.Status = StatusCompleted
+	for i := range w.Steps {
+		step := &w.Steps[i]
+		switch step.Status {
+		case StepFailed:
+			w.Status = StatusFailed
+		case StepCancelled:
+			if w.Status != StatusFailed {
+				w.Status = StatusCancelled
+			}
+		case StepPending, StepRunning, StepWaiting:
+			step.Status, step.FinishedAt = StepSkipped, &now
+			step.Message = "not reached"
+			if err := s.store.StepUpdate(ctx, w.ID, *step); err != nil {
+				return err
+			}
+		case StepCompleted, StepSkipped:
+		}
+	}
+	if w.Status == StatusCompleted {
+		w.Reason, w.Message = "", ""
+	} else {
+		w.Reason, w.Message = w.why()
+		w.Result = nil
+	}
+	return nil
+}
+
+// last is the one terminal event and the one terminal notice.
+func (s *Service) last(ctx context.Context, w *Workflow) error {
+	message := fmt.Sprintf("%s is over: %s", w.subject(), w.Status)
+	if w.Message != "" {
+		message += ": " + w.Message
+	}
+	if err := s.record(ctx, w, event.WorkflowFinished, actor, message, nil); err != nil {
+		return err
+	}
+	status := StepCompleted
+	switch w.Status {
+	case StatusFailed:
+		status = StepFailed
+	case StatusCancelled:
+		status = StepCancelled
+	default:
+	}
+	return s.notify(ctx, w, Notice{Event: NoticeResults, Status: status, Message: w.Message, Result: w.Result})
+}
+
+// RecordEffect writes down what the workflow is about to make.
+func (s *Service) RecordEffect(ctx context.Context, workflowID uuid.UUID, kind EffectKind, name string, clusterID uuid.UUID) error {
+	e := Effect{Kind: kind, Name: name, ClusterID: clusterID, RecordedAt: s.now().UTC()}
+	if err := s.store.EffectRecord(ctx, workflowID, e); err != nil {
+		return fmt.Errorf("record %s %s of workflow %s: %w", kind, name, workflowID, err)
+	}
+	return nil
+}
+
+// Made returns what the workflow made and nobody has undone yet, the last
+// first.
+func (s *Service) Made(ctx context.Context, workflowID uuid.UUID) ([]Effect, error) {
+	all, err := s.store.EffectList(ctx, workflowID)
+	if err != nil {
+		return nil, fmt.Errorf("list what workflow %s made: %w", workflowID, err)
+	}
+	var made []Effect
+	for _, e := range all {
+		if e.UndoneAt == nil {
+			made = append(made, e)
+		}
+	}
+	return made, nil
+}
+
+// Undone writes down that an effect is gone.
+func (s *Service) Undone(ctx context.Context, workflowID uuid.UUID, e Effect) error {
+	if err := s.store.EffectUndone(ctx, workflowID, e, s.now().UTC()); err != nil {
+		return fmt.Errorf("record the end of %s %s: %w", e.Kind, e.Name, err)
+	}
+	return nil
+}
