@@ -37,6 +37,8 @@ type Promise struct {
 func Promises() []Promise {
 	return []Promise{
 		{Benchmark: "Decide100", Unit: "ns/op", Limit: 1e6, Text: "deciding on 100 releases takes at most 1 ms"},
+		{Benchmark: "OneActivity/one", Unit: "ns/op", Limit: 1e9 / 120, Text: "one hub runs at least 120 workflows of one activity in a second"},
+		{Benchmark: "OneActivity/three", Unit: "ns/op", Limit: 1e9 / 120, Text: "three hubs on one database do, too"},
 	}
 }
 
