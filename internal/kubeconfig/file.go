@@ -48,7 +48,7 @@ type user struct {
 	Key             string          `json:"client-key"`
 	KeyData         []byte          `json:"client-key-data"`
 	Username        string          `json:"username"`
-	Password        string          `json:"password"` //nolint:gosec // refused, not used
+	Password        string          `json:"password"`
 	As              string          `json:"as"`
 	AsUID           string          `json:"as-uid"`
 	AsGroups        json.RawMessage `json:"as-groups"`

@@ -14,7 +14,7 @@ import (
 
 // tokenRemedy is how anybody who may use the cluster gets a credential that
 // stands in the file itself.
-const tokenRemedy = "make a kubeconfig with a token instead: kubectl create serviceaccount, bind it to cluster-admin for the time of the installation, and kubectl create token"
+const tokenRemedy = "make a kubeconfig with a token instead: kubectl create serviceaccount, bind it to cluster-admin for the time of the installation, and kubectl create token" //nolint:gosec // a sentence
 
 // readUser takes the credential.
 func (f *file) readUser(c *Config, o Options) error {
