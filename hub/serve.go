@@ -19,6 +19,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/agentapi"
 	"github.com/budecosystem/budcluster/hub/internal/api"
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
+	"github.com/budecosystem/budcluster/hub/internal/component"
 	"github.com/budecosystem/budcluster/hub/internal/enroll"
 	"github.com/budecosystem/budcluster/hub/internal/gateway"
 	"github.com/budecosystem/budcluster/hub/internal/pg"
@@ -174,6 +175,10 @@ func (h *Hub) agents(p *parts) (*agentapi.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	catalogue, err := component.Load(nil)
+	if err != nil {
+		return nil, fmt.Errorf("load catalogue of components: %w", err)
+	}
 	agents, err = agentapi.New(agentapi.Config{
 		Enroller: p.enroll, Clusters: p.clusters, Releases: p.releases, Inventory: p.inventory, Charts: p.charts,
 		Attach: func(ctx context.Context, info cluster.SessionInfo) (agentapi.Link, error) {
@@ -186,6 +191,7 @@ func (h *Hub) agents(p *parts) (*agentapi.Server, error) {
 		WatchReleases: func(id uuid.UUID) (<-chan struct{}, func()) {
 			return p.wakes.Subscribe(store.ChannelReleases, id.String())
 		},
+		Probes: catalogue.Probes(),
 		Logger: h.component("agentapi"), Registerer: p.registry, HubVersion: buildinfo.Version(),
 		Heartbeat: h.cfg.Heartbeat.Interval, Timeout: h.cfg.Heartbeat.Timeout, Poll: h.opts.SyncPoll,
 	})

@@ -138,6 +138,48 @@ func (h clusters) Revoke(_ context.Context, actor, ref string) error {
 	return nil
 }
 
+func (h clusters) ListRetired(_ context.Context, p page.Page) ([]*cluster.Cluster, string, error) {
+	unlock, err := h.enter()
+	defer unlock()
+	if err != nil {
+		return nil, "", err
+	}
+	return cut[*cluster.Cluster](nil, p, func(c *cluster.Cluster) string { return c.Name })
+}
+
+// Retire closes the row at once: there is no agent to wait for.
+func (h clusters) Retire(_ context.Context, actor, ref string, force bool) (*cluster.Cluster, error) {
+	unlock, err := h.enter()
+	defer unlock()
+	if err != nil {
+		return nil, err
+	}
+	c, err := h.findLocked(ref)
+	if err != nil {
+		return nil, err
+	}
+	if c.RevokedAt != nil && !force {
+		return nil, &cluster.UnreachableError{Name: c.Name}
+	}
+	now := Now()
+	c.RetiredAt = &now
+	delete(h.clusters, c.ID)
+	h.emitLocked(event.Event{Type: event.ClusterRetired, ClusterID: c.ID, Subject: c.Name, Actor: actor})
+	out := *c
+	return &out, nil
+}
+
+func (h clusters) Presence(_ context.Context, _ uuid.UUID) (cluster.Presence, error) {
+	unlock, err := h.enter()
+	defer unlock()
+	now := Now()
+	ready := true
+	return cluster.Presence{At: &now, Answers: []facts.Presence{
+		{Probe: "nfd/worker", State: facts.PresenceFound, Kind: "DaemonSet", Namespace: "nfd", Object: "nfd-worker", Ready: &ready},
+		{Probe: "hami/scheduler", State: facts.PresenceAbsent},
+	}}, err
+}
+
 // tokens is api.Tokens.
 type tokens struct{ *Hub }
 

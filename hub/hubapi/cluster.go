@@ -15,7 +15,7 @@ type Cluster struct {
 	ID     string            `json:"id"`
 	Name   string            `json:"name"`
 	Labels map[string]string `json:"labels,omitempty"`
-	State  ClusterState      `json:"state" doc:"Pending: never joined. Connected: heard from now. Unknown: it joined and is away now; nothing is concluded from that. Revoked: its certificates are refused."`
+	State  ClusterState      `json:"state" doc:"Pending: never joined. Connected: heard from now. Unknown: it joined and is away now; nothing is concluded from that. Revoked: its certificates are refused. Retired: it left the fleet."`
 	// LastSeen is the age of everything below: when the hub last heard from
 	// the cluster; nil until it joins.
 	LastSeen *time.Time `json:"lastSeen,omitempty" doc:"When the hub last heard from the cluster; absent until it joins."`
@@ -31,6 +31,21 @@ type Cluster struct {
 	CreatedAt    time.Time       `json:"createdAt"`
 	JoinedAt     *time.Time      `json:"joinedAt,omitempty"`
 	RevokedAt    *time.Time      `json:"revokedAt,omitempty"`
+	RetiringAt   *time.Time      `json:"retiringAt,omitempty" doc:"When its agent was told to remove what the hub put there."`
+	RetiredAt    *time.Time      `json:"retiredAt,omitempty" doc:"When it left the fleet."`
+	GoneAt       *time.Time      `json:"goneAt,omitempty" doc:"When its agent said that it has removed what the hub put there; later than retiredAt, or absent, when the cluster was retired by force."`
+	Left         []string        `json:"left,omitempty" doc:"What the agent could not remove, a sentence each."`
+}
+
+// Presence is one thing that was looked for in a cluster, and what was found.
+type Presence = facts.Presence
+
+// ClusterPresence is what was found in a cluster of what components are looked
+// for.
+type ClusterPresence struct {
+	Cluster    ClusterRef `json:"cluster"`
+	ObservedAt *time.Time `json:"observedAt,omitempty" doc:"When the agent last answered; absent until it did."`
+	Items      []Presence `json:"items"`
 }
 
 // ClusterFacts is what an agent reports about its cluster as a whole.
@@ -45,6 +60,7 @@ const (
 	ClusterConnected ClusterState = "Connected"
 	ClusterUnknown   ClusterState = "Unknown"
 	ClusterRevoked   ClusterState = "Revoked"
+	ClusterRetired   ClusterState = "Retired"
 )
 
 // ClusterRef names the cluster that something is in, and says how old what is
@@ -150,6 +166,38 @@ func (c *Client) DeleteCluster(ctx context.Context, cluster string, force bool) 
 func (c *Client) RevokeCluster(ctx context.Context, cluster string) (Cluster, error) {
 	var out Cluster
 	_, err := c.do(ctx, request{method: http.MethodPost, path: []string{"clusters", cluster, "revoke"}}, &out)
+	return out, err
+}
+
+// RetireCluster has the cluster's agent remove what the hub put there, and then
+// itself; when it has, the cluster leaves the fleet. With force the cluster
+// leaves at once.
+func (c *Client) RetireCluster(ctx context.Context, cluster string, force bool) (Cluster, error) {
+	q := url.Values{}
+	if force {
+		q.Set("force", "true")
+	}
+	var out Cluster
+	_, err := c.do(ctx, request{method: http.MethodPost, path: []string{"clusters", cluster, "retire"}, query: q}, &out)
+	return out, err
+}
+
+// RetiredClusters gives one page of the clusters that left the fleet, by name.
+func (c *Client) RetiredClusters(ctx context.Context, p PageOptions) (List[Cluster], error) {
+	q := p.query()
+	if q == nil {
+		q = url.Values{}
+	}
+	q.Set("retired", "true")
+	var out List[Cluster]
+	_, err := c.do(ctx, request{method: http.MethodGet, path: []string{"clusters"}, query: q}, &out)
+	return out, err
+}
+
+// Presence gives what was found in a cluster of what components are looked for.
+func (c *Client) Presence(ctx context.Context, cluster string) (ClusterPresence, error) {
+	var out ClusterPresence
+	_, err := c.do(ctx, request{method: http.MethodGet, path: []string{"clusters", cluster, "presence"}}, &out)
 	return out, err
 }
 

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/budecosystem/budcluster/internal/facts"
 )
 
 // Release is one chart wanted in one namespace of one cluster, and what became
@@ -38,7 +40,15 @@ type ReleaseSpec struct {
 	Drift           string          `json:"drift" doc:"What happens when others change an object of the release: correct, report or ignore."`
 	Adoption        string          `json:"adoption" doc:"What happens when a Helm release of the name was there before: observe or takeOver."`
 	Outputs         []Output        `json:"outputs,omitempty"`
+	Leftovers       []Leftover      `json:"leftovers,omitempty" doc:"What the chart's uninstall leaves behind; removed after it, if it was not there before."`
+	NodeMarks       NodeMarks       `json:"nodeMarks,omitzero" doc:"Labels and annotations that the chart's programs write on nodes; removed with the leftovers."`
 }
+
+// Leftover names objects that outlive the uninstall of their chart.
+type Leftover = facts.Leftover
+
+// NodeMarks are labels and annotations on nodes.
+type NodeMarks = facts.NodeMarks
 
 // ChartRef names a packaged chart by what it contains.
 type ChartRef struct {
@@ -139,6 +149,8 @@ type ReleaseRequest struct {
 	Drift           string          `json:"drift,omitempty" doc:"What happens when others change an object of the release: correct (when absent), report or ignore."`
 	Adoption        string          `json:"adoption,omitempty" doc:"What happens when a Helm release of the name was there before: observe (when absent) or takeOver."`
 	Outputs         []Output        `json:"outputs,omitempty" doc:"Fields of objects to report in the status."`
+	Leftovers       []Leftover      `json:"leftovers,omitempty" doc:"What the chart's uninstall leaves behind; removed after it, if it was not there before."`
+	NodeMarks       NodeMarks       `json:"nodeMarks,omitzero" doc:"Labels and annotations that the chart's programs write on nodes; removed with the leftovers."`
 }
 
 // ChartSource says where the hub finds a chart: one of Digest, Path,

@@ -19,6 +19,7 @@ import (
 
 	"github.com/budecosystem/budcluster/hub/hubtest"
 	"github.com/budecosystem/budcluster/hub/internal/release"
+	"github.com/budecosystem/budcluster/internal/facts"
 	"github.com/budecosystem/budcluster/internal/testutil"
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
 )
@@ -252,6 +253,70 @@ func TestStreamsMustBeginAsTheyShould(t *testing.T) {
 		enroll := agentv1.NewEnrollServiceClient(alpha.CC)
 		_, err = enroll.Enroll(t.Context(), &agentv1.EnrollRequest{Token: "bud1.x"})
 		require.Equal(t, "AlreadyEnrolled", reasonOf(err))
+		g.Stop()
+	})
+}
+
+// A cluster that leaves is told so at once, and of nothing else any more; when
+// its agent has done its part it hears that this is known.
+func TestRetirement(t *testing.T) {
+	t.Parallel()
+	testutil.Bubble(t, func(t *testing.T) {
+		g, alpha, _, a, _ := two(t)
+		g.Rules.Apply(wanted(a.ClusterID, 1, "x"))
+		s, err := alpha.Sync(t.Context())
+		require.NoError(t, err)
+		m, err := s.Stream.Recv()
+		require.NoError(t, err)
+		require.NotNil(t, m.GetUpsert())
+		start := time.Now()
+		g.Rules.Retire(a.ClusterID, 3, false)
+		m, err = s.Stream.Recv()
+		require.NoError(t, err)
+		require.True(t, proto.Equal(&agentv1.Retire{Generation: 3}, m.GetRetire()))
+		require.Zero(t, time.Since(start))
+		g.Rules.Apply(wanted(a.ClusterID, 1, "y")) // not sent: it would be the next message
+		require.NoError(t, s.Stream.Send(&agentv1.SyncRequest{Message: &agentv1.SyncRequest_Retired{
+			Retired: &agentv1.Retired{Generation: 3, Left: []string{"a", "b"}},
+		}}))
+		m, err = s.Stream.Recv()
+		require.NoError(t, err)
+		require.True(t, proto.Equal(&agentv1.Retire{Generation: 3, Recorded: true}, m.GetRetire()), "got %v", m)
+		left, retired := g.Rules.Left(a.ClusterID)
+		require.True(t, retired)
+		require.Equal(t, []string{"a", "b"}, left)
+
+		// An agent that died before it went is told again, first of all.
+		again, err := alpha.Sync(t.Context())
+		require.NoError(t, err)
+		m, err = again.Stream.Recv()
+		require.NoError(t, err)
+		require.True(t, m.GetRetire().GetRecorded())
+		g.Stop()
+	})
+}
+
+// What the hub asks for goes down with the first words, and what was found
+// comes up whenever it changes.
+func TestPresence(t *testing.T) {
+	t.Parallel()
+	testutil.Bubble(t, func(t *testing.T) {
+		probes := []facts.Probe{{Name: "nfd/worker", APIVersion: "apps/v1", Kind: "DaemonSet", Object: "*worker"}}
+		g := hubtest.NewGateway(t, hubtest.GatewayOptions{Probes: probes})
+		a := g.Agent("alpha")
+		s, err := a.MustConnect().Sync(t.Context())
+		require.NoError(t, err)
+		m, err := s.Stream.Recv()
+		require.NoError(t, err)
+		require.Equal(t, probes, facts.ProbesFromProto(m.GetProbes()))
+		yes := true
+		found := []facts.Presence{{Probe: "nfd/worker", State: facts.PresenceFound, Kind: "DaemonSet", Object: "x\x00", Ready: &yes}}
+		require.NoError(t, s.Stream.Send(&agentv1.SyncRequest{Message: &agentv1.SyncRequest_Presence{Presence: facts.PresenceToProto(found)}}))
+		synctest.Wait()
+		got := g.Rules.Presence(a.ClusterID)
+		require.Len(t, got, 1)
+		require.Equal(t, "x\uFFFD", got[0].Object)
+		require.True(t, *got[0].Ready)
 		g.Stop()
 	})
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/agentapi"
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
 	"github.com/budecosystem/budcluster/hub/internal/gateway"
+	"github.com/budecosystem/budcluster/internal/facts"
 	"github.com/budecosystem/budcluster/internal/pki"
 	"github.com/budecosystem/budcluster/internal/tunnel"
 )
@@ -41,6 +42,8 @@ type GatewayOptions struct {
 	// Lifetime of the agents' certificates.
 	Lifetime time.Duration
 	Logger   *slog.Logger
+	// Probes is what agents are asked to look for.
+	Probes []facts.Probe
 }
 
 // NewGateway starts the gateway, and stops it with the test. In a synctest
@@ -71,7 +74,7 @@ func NewGateway(tb testing.TB, o GatewayOptions) *Gateway {
 		Attach: func(ctx context.Context, info cluster.SessionInfo) (agentapi.Link, error) {
 			return g.Attach(ctx, info)
 		},
-		WatchReleases: g.Rules.watch, Logger: o.Logger, Registerer: g.Metrics, HubVersion: "0.0.0-test",
+		WatchReleases: g.Rules.watch, Probes: o.Probes, Logger: o.Logger, Registerer: g.Metrics, HubVersion: "0.0.0-test",
 	})
 	require.NoError(tb, err)
 	opts := append(tunnel.GRPCServerOptions(), g.Options()...)

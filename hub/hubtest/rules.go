@@ -14,6 +14,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/enroll"
 	"github.com/budecosystem/budcluster/hub/internal/inventory"
 	"github.com/budecosystem/budcluster/hub/internal/release"
+	"github.com/budecosystem/budcluster/internal/facts"
 	"github.com/budecosystem/budcluster/internal/pki"
 )
 
@@ -35,6 +36,10 @@ type Rules struct {
 	charts   map[string][]byte
 	watchers map[chan struct{}]uuid.UUID
 	changed  chan struct{} // closed and replaced with every change
+
+	presence   map[uuid.UUID][]facts.Presence
+	retirement map[uuid.UUID]cluster.Retirement
+	left       map[uuid.UUID][]string
 }
 
 // ClosedSession is one call of CloseSession.
@@ -54,6 +59,7 @@ func newRules(lease time.Duration, bundle []byte) *Rules {
 	return &Rules{
 		lease: lease, bundle: bundle, clusters: map[uuid.UUID]*cluster.Cluster{}, releases: map[uuid.UUID]*release.Release{},
 		charts: map[string][]byte{}, watchers: map[chan struct{}]uuid.UUID{}, changed: make(chan struct{}),
+		presence: map[uuid.UUID][]facts.Presence{}, retirement: map[uuid.UUID]cluster.Retirement{}, left: map[uuid.UUID][]string{},
 	}
 }
 
@@ -338,6 +344,55 @@ func (r *Rules) SetDegraded(ctx context.Context, id uuid.UUID, why []cluster.Deg
 	c.Degraded = why
 	r.degraded = append(r.degraded, why)
 	return nil
+}
+
+// Retire tells the cluster's agent to leave; recorded says that it has said so.
+func (r *Rules) Retire(id uuid.UUID, generation int64, recorded bool) {
+	r.mu.Lock()
+	defer r.unlock()
+	r.retirement[id] = cluster.Retirement{Generation: generation, Recorded: recorded}
+	r.stirLocked(id)
+}
+
+// Presence is what the cluster's agent said last.
+func (r *Rules) Presence(id uuid.UUID) []facts.Presence {
+	r.mu.Lock()
+	defer r.unlock()
+	return r.presence[id]
+}
+
+// Left is what agents said that they could not remove, by cluster.
+func (r *Rules) Left(id uuid.UUID) (left []string, retired bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	left, retired = r.left[id]
+	return left, retired
+}
+
+// SetPresence is cluster.Service's.
+func (r *Rules) SetPresence(_ context.Context, id uuid.UUID, answers []facts.Presence) error {
+	r.mu.Lock()
+	defer r.unlock()
+	r.presence[id] = answers
+	return r.away
+}
+
+// Retirement is cluster.Service's.
+func (r *Rules) Retirement(_ context.Context, id uuid.UUID) (cluster.Retirement, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.retirement[id], r.away
+}
+
+// Retired is cluster.Service's.
+func (r *Rules) Retired(_ context.Context, id uuid.UUID, generation int64, left []string) error {
+	r.mu.Lock()
+	defer r.unlock()
+	if r.retirement[id].Generation == generation {
+		r.retirement[id] = cluster.Retirement{Generation: generation, Recorded: true}
+		r.left[id] = left
+	}
+	return r.away
 }
 
 // Admit is enroll.Service's.

@@ -1,6 +1,7 @@
 package facts
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -75,6 +76,14 @@ func (p Presence) String() string {
 		name += " in namespace " + p.Namespace
 	}
 	return name
+}
+
+// ComparePresence orders answers: by probe, and then by what was found.
+func ComparePresence(a, b Presence) int {
+	return cmp.Or(
+		strings.Compare(a.Probe, b.Probe), strings.Compare(string(a.State), string(b.State)), strings.Compare(a.Kind, b.Kind),
+		strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Object, b.Object),
+	)
 }
 
 // MatchObject reports whether a name is one that a Probe's Object means.

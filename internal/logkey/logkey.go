@@ -74,7 +74,6 @@ const (
 	Stack        = "stack"
 	State        = "state"
 	Status       = "status"
-	Step         = "step"
 	Stream       = "stream"
 	Task         = "task"
 	Timeout      = "timeout"
@@ -86,5 +85,4 @@ const (
 	Wait         = "wait"
 	WatchedKind  = "watched_kind"
 	WorkerID     = "worker_id"
-	Workflow     = "workflow"
 )

@@ -10,6 +10,7 @@ import (
 
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
 	"github.com/budecosystem/budcluster/hub/internal/release"
+	"github.com/budecosystem/budcluster/internal/facts"
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
 )
 
@@ -44,6 +45,10 @@ func releaseToProto(r *release.Release) *agentv1.Release {
 			Drift:           driftToProto(r.Spec.Drift),
 			Adoption:        adoptionToProto(r.Spec.Adoption),
 		},
+	}
+	out.Spec.Leftovers = facts.LeftoversToProto(r.Spec.Leftovers)
+	if marks := r.Spec.NodeMarks; !marks.Empty() {
+		out.Spec.NodeMarks = &agentv1.NodeMarks{Labels: marks.Labels, Annotations: marks.Annotations}
 	}
 	for _, o := range r.Spec.Outputs {
 		out.Spec.Outputs = append(out.Spec.Outputs, &agentv1.Output{

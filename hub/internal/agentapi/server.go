@@ -19,6 +19,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/enroll"
 	"github.com/budecosystem/budcluster/hub/internal/inventory"
 	"github.com/budecosystem/budcluster/hub/internal/release"
+	"github.com/budecosystem/budcluster/internal/facts"
 	"github.com/budecosystem/budcluster/internal/pki"
 	"github.com/budecosystem/budcluster/internal/tunnel"
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
@@ -46,6 +47,9 @@ type Enroller interface {
 type Clusters interface {
 	Get(ctx context.Context, ref string) (*cluster.Cluster, error)
 	SetDegraded(ctx context.Context, id uuid.UUID, why []cluster.Degradation) error
+	SetPresence(ctx context.Context, id uuid.UUID, answers []facts.Presence) error
+	Retirement(ctx context.Context, id uuid.UUID) (cluster.Retirement, error)
+	Retired(ctx context.Context, id uuid.UUID, generation int64, left []string) error
 }
 
 // Releases is the desired state; release.Service.
@@ -90,6 +94,8 @@ type Config struct {
 	WatchReleases func(clusterID uuid.UUID) (wake <-chan struct{}, cancel func())
 	Logger        *slog.Logger
 	Registerer    prometheus.Registerer
+	// Probes is what every agent is asked to look for.
+	Probes []facts.Probe
 	// HubVersion is told to the agents.
 	HubVersion string
 
@@ -128,6 +134,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.Timeout <= cfg.Heartbeat {
 		errs = append(errs, fmt.Errorf("liveness timeout %s must be longer than the heartbeat %s", cfg.Timeout, cfg.Heartbeat))
+	}
+	if len(cfg.Probes) > facts.MaxProbes {
+		errs = append(errs, fmt.Errorf("there are %d probes; an agent takes %d", len(cfg.Probes), facts.MaxProbes))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err

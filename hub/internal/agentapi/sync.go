@@ -13,7 +13,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/budecosystem/budcluster/hub/internal/cluster"
 	"github.com/budecosystem/budcluster/hub/internal/release"
+	"github.com/budecosystem/budcluster/internal/facts"
 	"github.com/budecosystem/budcluster/internal/logkey"
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
 )
@@ -59,7 +61,7 @@ func (r *releaseServer) Sync(stream grpc.BidiStreamingServer[agentv1.SyncRequest
 			if f.err != nil {
 				return f.err
 			}
-			err = y.observe(ctx, f.msg.GetStatus())
+			err = y.heard(ctx, f.msg)
 		case <-wake:
 			err = y.bring(ctx)
 		case <-poll.C:
@@ -79,6 +81,8 @@ type syncing struct {
 	stream grpc.BidiStreamingServer[agentv1.SyncRequest, agentv1.SyncResponse]
 	// sent is what the agent has, as far as it said so or we sent it.
 	sent map[uuid.UUID]release.Desired
+	// retirement is what the agent was told last.
+	retirement cluster.Retirement
 }
 
 // begin reads Have, answers with the Snapshot and sends what is lacking.
@@ -120,11 +124,43 @@ func (y *syncing) begin(ctx context.Context, in <-chan frame[*agentv1.SyncReques
 	if err := y.stream.Send(&agentv1.SyncResponse{Message: &agentv1.SyncResponse_Snapshot{Snapshot: snapshot}}); err != nil {
 		return err
 	}
+	if len(y.s.cfg.Probes) > 0 {
+		if err := y.stream.Send(&agentv1.SyncResponse{Message: &agentv1.SyncResponse_Probes{Probes: facts.ProbesToProto(y.s.cfg.Probes)}}); err != nil {
+			return err
+		}
+	}
+	if retiring, err := y.retire(ctx); retiring || err != nil {
+		return err
+	}
 	return y.upsert(ctx, desired)
+}
+
+// retire tells the agent of a cluster that leaves the fleet. That is a
+// tombstone for all that was ever wanted there, so nothing else is sent any
+// more.
+func (y *syncing) retire(ctx context.Context) (retiring bool, err error) {
+	r, err := y.s.cfg.Clusters.Retirement(ctx, y.id)
+	if err != nil {
+		return false, y.s.fail(ctx, "read retirement", err)
+	}
+	if r.Generation == 0 || r == y.retirement {
+		return r.Generation != 0, nil
+	}
+	y.s.log.InfoContext(ctx, "agent told to retire", slog.String(logkey.ClusterID, y.id.String()), slog.Int64(logkey.Generation, r.Generation))
+	err = y.stream.Send(&agentv1.SyncResponse{Message: &agentv1.SyncResponse_Retire{Retire: &agentv1.Retire{
+		Generation: r.Generation, Recorded: r.Recorded,
+	}}})
+	if err == nil {
+		y.retirement = r
+	}
+	return true, err
 }
 
 // bring sends what changed since.
 func (y *syncing) bring(ctx context.Context) error {
+	if retiring, err := y.retire(ctx); retiring || err != nil {
+		return err
+	}
 	desired, err := y.s.cfg.Releases.Desired(ctx, y.id)
 	if err != nil {
 		return y.s.fail(ctx, "read desired state", err)
@@ -159,12 +195,30 @@ func (y *syncing) upsert(ctx context.Context, desired []release.Desired) error {
 	return nil
 }
 
+// heard records one message; kinds of a later protocol are passed over.
+func (y *syncing) heard(ctx context.Context, m *agentv1.SyncRequest) error {
+	switch x := m.GetMessage().(type) {
+	case *agentv1.SyncRequest_Status:
+		return y.observe(ctx, x.Status)
+	case *agentv1.SyncRequest_Presence:
+		if err := y.s.cfg.Clusters.SetPresence(ctx, y.id, facts.PresenceFromProto(x.Presence)); err != nil {
+			return y.s.fail(ctx, "record presence", err)
+		}
+		return nil
+	case *agentv1.SyncRequest_Retired:
+		if err := y.s.cfg.Clusters.Retired(ctx, y.id, x.Retired.GetGeneration(), x.Retired.GetLeft()); err != nil {
+			return y.s.fail(ctx, "record retirement", err)
+		}
+		_, err := y.retire(ctx)
+		return err
+	default:
+		return nil
+	}
+}
+
 // observe records one status. One that the rules refuse is dropped and logged:
 // it must not cost the other releases of the cluster their stream.
 func (y *syncing) observe(ctx context.Context, s *agentv1.ReleaseStatus) error {
-	if s == nil {
-		return nil // a later protocol's message, or a second Have
-	}
 	id, err := uuid.Parse(s.GetId())
 	if err != nil {
 		y.drop(ctx, s, errors.New("the release id is no UUID"))

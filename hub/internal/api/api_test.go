@@ -518,6 +518,7 @@ func TestProblemCatalogue(t *testing.T) {
 		"away":                       {method: "GET", path: "/v1/clusters/away/agent"},
 		"never joined":               {method: "GET", path: "/v1/clusters/new/agent"},
 		"revoked":                    {method: "GET", path: "/v1/clusters/revoked/agent"},
+		"retire what cannot be told": {method: "POST", path: "/v1/clusters/revoked/retire"},
 		"fault":                      {method: "GET", path: "/v1/clusters", before: fail(errors.New("secret cause"))},
 		"database away":              {method: "GET", path: "/v1/clusters", before: fail(fmt.Errorf("list: %w", &net.OpError{Op: "dial", Err: errors.New("refused")}))},
 		"database stops":             {method: "GET", path: "/v1/clusters", before: fail(fmt.Errorf("list: %w", sqlError("57P01")))},

@@ -46,8 +46,17 @@ type ClusterInput struct {
 	Cluster string `path:"cluster" doc:"The cluster's name or id."`
 }
 
-func (s *Server) listClusters(ctx context.Context, in *PageInput) (*body[hubapi.List[hubapi.Cluster]], error) {
-	clusters, next, err := s.cfg.Clusters.List(ctx, in.page())
+type listClustersInput struct {
+	PageInput
+	Retired bool `query:"retired" doc:"List those that left the fleet instead of those in it."`
+}
+
+func (s *Server) listClusters(ctx context.Context, in *listClustersInput) (*body[hubapi.List[hubapi.Cluster]], error) {
+	list := s.cfg.Clusters.List
+	if in.Retired {
+		list = s.cfg.Clusters.ListRetired
+	}
+	clusters, next, err := list(ctx, in.page())
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +138,35 @@ func (s *Server) revokeCluster(ctx context.Context, in *ClusterInput) (*body[hub
 		return nil, err
 	}
 	return s.getCluster(ctx, in)
+}
+
+type retireClusterInput struct {
+	ClusterInput
+	Force bool `query:"force" doc:"Do not wait for the agent, as for a cluster that no longer answers. Should its agent come back, it is let in only to be told to remove what the hub put there."`
+}
+
+func (s *Server) retireCluster(ctx context.Context, in *retireClusterInput) (*body[hubapi.Cluster], error) {
+	c, err := s.cfg.Clusters.Retire(ctx, actor(ctx), in.Cluster, in.Force)
+	if err != nil {
+		return nil, err
+	}
+	return &body[hubapi.Cluster]{Body: clusterOut(c, s.now())}, nil
+}
+
+func (s *Server) getPresence(ctx context.Context, in *ClusterInput) (*body[hubapi.ClusterPresence], error) {
+	c, err := s.cfg.Clusters.Get(ctx, in.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.cfg.Clusters.Presence(ctx, c.ID)
+	if err != nil {
+		return nil, err
+	}
+	out := hubapi.ClusterPresence{Cluster: clusterRef(c, s.now()), ObservedAt: p.At, Items: p.Answers}
+	if out.Items == nil {
+		out.Items = []hubapi.Presence{}
+	}
+	return &body[hubapi.ClusterPresence]{Body: out}, nil
 }
 
 func (s *Server) inspectAgent(ctx context.Context, in *ClusterInput) (*body[hubapi.Agent], error) {
@@ -234,6 +272,7 @@ func clusterOut(c *cluster.Cluster, now time.Time) hubapi.Cluster {
 		LastSeen: c.LastSeen, AgeSeconds: age(c.LastSeen, now), UID: c.UID, AgentVersion: c.AgentVersion,
 		Facts: c.Facts, Nodes: c.Nodes, ReadyNodes: c.ReadyNodes,
 		CreatedAt: c.CreatedAt, JoinedAt: c.JoinedAt, RevokedAt: c.RevokedAt,
+		RetiringAt: c.RetiringAt, RetiredAt: c.RetiredAt, GoneAt: c.GoneAt, Left: c.Left,
 	}
 	for _, d := range c.Degraded {
 		out.Degraded = append(out.Degraded, hubapi.Degradation(d))

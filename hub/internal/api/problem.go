@@ -167,6 +167,8 @@ func conflict(err error) *hubapi.Problem {
 		exists   *cluster.ExistsError
 		releases *cluster.HasReleasesError
 		revoked  *cluster.RevokedError
+		silent   *cluster.UnreachableError
+		retiring *release.RetiringError
 		key      *access.ExistsError
 		busy     *release.BusyError
 		detail   string
@@ -178,6 +180,10 @@ func conflict(err error) *hubapi.Problem {
 		detail = releases.Error()
 	case errors.As(err, &revoked):
 		detail = revoked.Error()
+	case errors.As(err, &silent):
+		detail = silent.Error()
+	case errors.As(err, &retiring):
+		detail = retiring.Error()
 	case errors.As(err, &key):
 		detail = key.Error()
 	case errors.As(err, &busy):

@@ -122,6 +122,7 @@ func TestTheWholeStoryOnPostgres(t *testing.T) {
 	events, err := c.Events(ctx, hubapi.EventQuery{Cluster: "edge", Types: []string{"release.status"}})
 	require.NoError(t, err)
 	require.NotEmpty(t, events.Items)
+	walkRetirement(t, r)
 	revoked, err := c.RevokeCluster(ctx, "edge")
 	require.NoError(t, err)
 	require.Equal(t, hubapi.ClusterRevoked, revoked.State)
@@ -131,6 +132,28 @@ func TestTheWholeStoryOnPostgres(t *testing.T) {
 	events, err = c.Events(ctx, hubapi.EventQuery{Cluster: made.Cluster.ID})
 	require.NoError(t, err)
 	require.Equal(t, "cluster.deleted", events.Items[len(events.Items)-1].Type, "history outlives the cluster")
+}
+
+func walkRetirement(t *testing.T, r *real) {
+	t.Helper()
+	ctx, c := t.Context(), r.client
+	made, err := c.CreateCluster(ctx, hubapi.CreateClusterRequest{Name: "leaving"})
+	require.NoError(t, err)
+	presence, err := c.Presence(ctx, "leaving")
+	require.NoError(t, err)
+	require.Nil(t, presence.ObservedAt)
+	require.Empty(t, presence.Items)
+	retired, err := c.RetireCluster(ctx, "leaving", false)
+	require.NoError(t, err)
+	require.Equal(t, hubapi.ClusterRetired, retired.State, "it had no agent to wait for")
+	_, err = c.Cluster(ctx, "leaving")
+	require.True(t, hubapi.IsNotFound(err))
+	all, err := c.RetiredClusters(ctx, hubapi.PageOptions{})
+	require.NoError(t, err)
+	require.Len(t, all.Items, 1)
+	require.Equal(t, made.Cluster.ID, all.Items[0].ID)
+	_, err = c.CreateToken(ctx, made.Cluster.ID, hubapi.CreateTokenRequest{})
+	require.True(t, hubapi.IsNotFound(err), "%v", err)
 }
 
 func walkRelease(t *testing.T, r *real, clusterID uuid.UUID) {

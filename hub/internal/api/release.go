@@ -124,6 +124,7 @@ func (in *applyReleaseInput) request() (release.Request, error) {
 		Timeout:         timeout, Remediation: release.Remediation(b.Remediation), MaxAttempts: b.MaxAttempts,
 		Drift: release.DriftPolicy(b.Drift), Adoption: release.AdoptionPolicy(b.Adoption),
 	}
+	spec.Leftovers, spec.NodeMarks = b.Leftovers, b.NodeMarks
 	for _, o := range b.Outputs {
 		spec.Outputs = append(spec.Outputs, release.Output(o))
 	}
@@ -193,6 +194,7 @@ func releaseOut(r *release.Release, ref hubapi.ClusterRef) hubapi.Release {
 	if out.Status.Phase == "" {
 		out.Status.Phase = hubapi.PhasePending // nothing was said yet
 	}
+	out.Spec.Leftovers, out.Spec.NodeMarks = spec.Leftovers, spec.NodeMarks
 	for _, o := range spec.Outputs {
 		out.Spec.Outputs = append(out.Spec.Outputs, hubapi.Output(o))
 	}

@@ -50,6 +50,8 @@ func routes() []route {
 		{get, "/v1/clusters/{cluster}", viewer, "getCluster", "Show a cluster", serve((*Server).getCluster), []int{gone}},
 		{del, "/v1/clusters/{cluster}", admin, "deleteCluster", "Forget a cluster and refuse its certificates; nothing in it is touched", serve((*Server).deleteCluster), []int{gone, conflict}},
 		{post, "/v1/clusters/{cluster}/revoke", admin, "revokeCluster", "Refuse a cluster's certificates and close its tunnel", serve((*Server).revokeCluster), []int{gone}},
+		{post, "/v1/clusters/{cluster}/retire", admin, "retireCluster", "Have a cluster's agent remove what the hub put there and then itself, and take the cluster out of the fleet", serve((*Server).retireCluster), []int{gone, conflict}},
+		{get, "/v1/clusters/{cluster}/presence", viewer, "getPresence", "Show what was found in a cluster of what components are looked for, whoever put it there", serve((*Server).getPresence), []int{gone}},
 		{get, "/v1/clusters/{cluster}/agent", viewer, "inspectAgent", "Ask a cluster's agent about itself, through the tunnel", serve((*Server).inspectAgent), []int{gone, conflict, away, upstream}},
 
 		{get, "/v1/clusters/{cluster}/join-tokens", viewer, "listJoinTokens", "List a cluster's join tokens, without their text", serve((*Server).listTokens), []int{gone}},

@@ -24,6 +24,15 @@ type Clusters interface {
 	List(ctx context.Context, p page.Page) ([]*cluster.Cluster, string, error)
 	Delete(ctx context.Context, actor, ref string, force bool) error
 	Revoke(ctx context.Context, actor, ref string) error
+	Leaving
+}
+
+// Leaving is how clusters leave the fleet, and what was found in them;
+// cluster.Service.
+type Leaving interface {
+	ListRetired(ctx context.Context, p page.Page) ([]*cluster.Cluster, string, error)
+	Retire(ctx context.Context, actor, ref string, force bool) (*cluster.Cluster, error)
+	Presence(ctx context.Context, id uuid.UUID) (cluster.Presence, error)
 }
 
 // Tokens makes join tokens; enroll.Service.

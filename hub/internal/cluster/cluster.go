@@ -5,7 +5,8 @@
 // replica that holds the tunnel extends it, and a replica that dies lets it
 // end. Every new session gets a higher epoch, so that of two that both believe
 // they are current, the older one is told otherwise. Silence changes nothing
-// but the age of what is known; a cluster leaves the register by Delete alone.
+// but the age of what is known; a cluster leaves the fleet by Retire, and the
+// register by Delete alone.
 package cluster
 
 import (
@@ -32,6 +33,13 @@ type Cluster struct {
 	RevokedAt    *time.Time
 	LastSeen     *time.Time
 	Session      *Session // nil when no session is open
+	// RetireGeneration counts the decisions to take the cluster out of the fleet.
+	RetireGeneration int64
+	RetiringAt       *time.Time // the agent is to remove what is ours
+	RetiredAt        *time.Time // a tombstone: name and UID are free
+	GoneAt           *time.Time // the agent said that it has
+	// Left is what the agent could not remove, a sentence each.
+	Left []string
 	// Nodes and ReadyNodes count what the inventory holds.
 	Nodes, ReadyNodes int
 }
@@ -66,11 +74,15 @@ const (
 	StateUnknown State = "Unknown"
 	// StateRevoked: its certificates are refused.
 	StateRevoked State = "Revoked"
+	// StateRetired: it left the fleet.
+	StateRetired State = "Retired"
 )
 
 // State says how things stand at now.
 func (c *Cluster) State(now time.Time) State {
 	switch {
+	case c.RetiredAt != nil:
+		return StateRetired
 	case c.RevokedAt != nil:
 		return StateRevoked
 	case c.JoinedAt == nil:

@@ -11,6 +11,7 @@ var (
 	ErrExists      = errors.New("cluster exists")
 	ErrRevoked     = errors.New("cluster is revoked")
 	ErrHasReleases = errors.New("cluster has releases")
+	ErrUnreachable = errors.New("cluster cannot be told")
 )
 
 // NotFoundError says which cluster there is not. It is ErrNotFound.
@@ -60,3 +61,16 @@ func (e *HasReleasesError) Error() string {
 
 // Is makes it ErrHasReleases.
 func (e *HasReleasesError) Is(target error) bool { return target == ErrHasReleases }
+
+// UnreachableError says why a cluster cannot be told to leave. It is
+// ErrUnreachable.
+type UnreachableError struct{ Name string }
+
+// Error names the cluster and the remedy.
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("cluster %q is revoked, so its agent is not let in to be told to remove what is ours; "+
+		"use force to retire it without its agent, or take it back with a new join token first", e.Name)
+}
+
+// Is makes it ErrUnreachable.
+func (e *UnreachableError) Is(target error) bool { return target == ErrUnreachable }

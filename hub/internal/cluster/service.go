@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/budecosystem/budcluster/hub/internal/event"
+	"github.com/budecosystem/budcluster/hub/internal/invalid"
 	"github.com/budecosystem/budcluster/hub/internal/page"
 	"github.com/budecosystem/budcluster/internal/id"
 )
@@ -92,17 +93,32 @@ func (s *Service) find(ctx context.Context, ref string) (*Cluster, error) {
 	return s.store.ClusterByName(ctx, ref)
 }
 
-// List returns one page of clusters in order of name.
+// List returns one page of the fleet in order of name.
 func (s *Service) List(ctx context.Context, p page.Page) (clusters []*Cluster, next string, err error) {
-	key, err := p.Key(1)
+	return s.list(ctx, false, p)
+}
+
+// ListRetired returns one page of those that left it, in order of name.
+func (s *Service) ListRetired(ctx context.Context, p page.Page) (clusters []*Cluster, next string, err error) {
+	return s.list(ctx, true, p)
+}
+
+func (s *Service) list(ctx context.Context, retired bool, p page.Page) (clusters []*Cluster, next string, err error) {
+	key, err := p.Key(2)
 	if err != nil {
 		return nil, "", err
 	}
-	clusters, err = s.store.ClusterList(ctx, key[0], p.Size()+1)
+	after := Place{Name: key[0]}
+	if key[1] != "" {
+		if after.ID, err = uuid.Parse(key[1]); err != nil {
+			return nil, "", invalid.New("cursor", "%q is not one that a list gave; start at the first page", invalid.Clip(p.Cursor))
+		}
+	}
+	clusters, err = s.store.ClusterList(ctx, retired, after, p.Size()+1)
 	if err != nil {
 		return nil, "", fmt.Errorf("list clusters: %w", err)
 	}
-	clusters, next = page.Cut(clusters, p, func(c *Cluster) []string { return []string{c.Name} })
+	clusters, next = page.Cut(clusters, p, func(c *Cluster) []string { return []string{c.Name, c.ID.String()} })
 	return clusters, next, nil
 }
 

@@ -68,6 +68,10 @@ func (s *Service) Renew(ctx context.Context, peer *x509.Certificate, csr []byte)
 		if member.RevokedAt != nil {
 			return revoked(member.Name)
 		}
+		if member.GoneAt != nil {
+			return refuse(CertificateRevoked, fmt.Sprintf(
+				"cluster %s has left the fleet and its agent removed what was the hub's; to bring it back, create a cluster at the hub and install the agent with its join token", member.Name))
+		}
 		if identity, err = s.issue(ctx, trust, member, pub, ""); err != nil {
 			return err
 		}

@@ -112,4 +112,7 @@ type Member struct {
 	UID       string
 	JoinedAt  *time.Time
 	RevokedAt *time.Time
+	// RetiredAt is set once it left the fleet, GoneAt once its agent removed
+	// what was ours.
+	RetiredAt, GoneAt *time.Time
 }

@@ -100,7 +100,7 @@ func (s *Service) admitToken(ctx context.Context, join pki.JoinToken, spki [32]b
 		return Token{}, Member{}, unknown
 	}
 	member, err := s.store.MemberLock(ctx, t.ClusterID)
-	if errors.Is(err, ErrNoCluster) {
+	if errors.Is(err, ErrNoCluster) || err == nil && member.RetiredAt != nil {
 		return Token{}, Member{}, unknown
 	}
 	if err != nil {

@@ -59,6 +59,10 @@ const (
 	ClusterChanged      Type = "cluster.changed"
 	ClusterRevoked      Type = "cluster.revoked"
 	ClusterDeleted      Type = "cluster.deleted"
+	ClusterPresence     Type = "cluster.presence"
+	ClusterRetiring     Type = "cluster.retiring"
+	ClusterRetired      Type = "cluster.retired"
+	ClusterCleared      Type = "cluster.cleared"
 	TokenCreated        Type = "token.created"
 	TokenRevoked        Type = "token.revoked"
 	CertificateIssued   Type = "certificate.issued"
@@ -81,7 +85,8 @@ const (
 func Types() []Type {
 	return []Type{
 		ClusterCreated, ClusterJoined, ClusterConnected, ClusterDisconnected, ClusterDegraded, ClusterRecovered,
-		ClusterChanged, ClusterRevoked, ClusterDeleted, TokenCreated, TokenRevoked, CertificateIssued,
+		ClusterChanged, ClusterRevoked, ClusterDeleted, ClusterPresence, ClusterRetiring, ClusterRetired,
+		ClusterCleared, TokenCreated, TokenRevoked, CertificateIssued,
 		NodeAdded, NodeChanged, NodeRemoved, ReleaseApplied, ReleaseStatus, ReleaseDeleted, ReleaseRemoved,
 		KeyCreated, KeyRevoked, WorkflowStarted, WorkflowStep, WorkflowCancelled, WorkflowFinished,
 	}

@@ -52,7 +52,7 @@ func (s *Service) Summary(ctx context.Context, clusterID uuid.UUID, clusterDiges
 	err = s.store.InTx(ctx, func(ctx context.Context) error {
 		need = nil
 		known, err := s.store.InventoryLock(ctx, clusterID)
-		if err != nil {
+		if err != nil || known.Retired {
 			return err
 		}
 		needCluster = clusterDigest != "" && clusterDigest != known.Digest
@@ -87,7 +87,7 @@ func (s *Service) Summary(ctx context.Context, clusterID uuid.UUID, clusterDiges
 func (s *Service) Apply(ctx context.Context, clusterID uuid.UUID, d Delta) error {
 	err := s.store.InTx(ctx, func(ctx context.Context) error {
 		known, err := s.store.InventoryLock(ctx, clusterID)
-		if err != nil {
+		if err != nil || known.Retired {
 			return err
 		}
 		at := s.now().UTC()

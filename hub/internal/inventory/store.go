@@ -57,6 +57,8 @@ type Known struct {
 	Name   string
 	Facts  *facts.Cluster
 	Digest string
+	// Retired: it left the fleet, and nothing more is kept of it.
+	Retired bool
 }
 
 // Stored is a node as it is in the table. Digest is that of the facts as the

@@ -61,3 +61,15 @@ func (e *BusyError) Error() string {
 
 // Is makes it ErrBusy.
 func (e *BusyError) Is(target error) bool { return target == ErrBusy }
+
+// RetiringError says that nothing new goes into a cluster that is leaving the
+// fleet. It is ErrBusy.
+type RetiringError struct{ Name string }
+
+// Error names the release and the remedy.
+func (e *RetiringError) Error() string {
+	return fmt.Sprintf("release %q cannot be applied, for its cluster is leaving the fleet; wait until that is done and register the cluster again", e.Name)
+}
+
+// Is makes it ErrBusy.
+func (e *RetiringError) Is(target error) bool { return target == ErrBusy }

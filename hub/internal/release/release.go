@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/budecosystem/budcluster/internal/facts"
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
 )
 
@@ -49,6 +50,10 @@ type Spec struct {
 	Drift           DriftPolicy     `json:"drift"`
 	Adoption        AdoptionPolicy  `json:"adoption"`
 	Outputs         []Output        `json:"outputs,omitempty"`
+	// Leftovers and NodeMarks are what the chart's uninstall leaves behind. The
+	// agent removes them after it, if they were not there before.
+	Leftovers []facts.Leftover `json:"leftovers,omitempty"`
+	NodeMarks facts.NodeMarks  `json:"nodeMarks,omitzero"`
 }
 
 // Chart names a packaged chart by what it contains.

@@ -72,8 +72,12 @@ func (s *Service) Apply(ctx context.Context, actor string, clusterID uuid.UUID, 
 		return nil, false, err
 	}
 	apply := func(ctx context.Context) error {
-		if _, err := s.store.ReleaseCluster(ctx, clusterID); err != nil {
+		home, err := s.store.ReleaseCluster(ctx, clusterID)
+		if err != nil {
 			return err
+		}
+		if home.Retiring {
+			return &RetiringError{Name: req.Name}
 		}
 		r, created, err = s.apply(ctx, actor, clusterID, req)
 		return err
@@ -105,7 +109,7 @@ func (s *Service) complete(ctx context.Context, req Request) (Spec, error) {
 		}
 		spec.Chart.Name, spec.Chart.Version = chart.Name, chart.Version
 	}
-	if err := errors.Join(append(validatePlace(req.Name, req.Namespace), spec.Validate())...); err != nil {
+	if err := errors.Join(slices.Concat(validatePlace(req.Name, req.Namespace), spec.validateLeftovers(req.Namespace), []error{spec.Validate()})...); err != nil {
 		return spec, err
 	}
 	return spec.normalise()
@@ -248,7 +252,7 @@ func (s *Service) Delete(ctx context.Context, actor string, clusterID uuid.UUID,
 		return nil, &NotFoundError{Name: invalid.Clip(name)}
 	}
 	err = s.store.InTx(ctx, func(ctx context.Context) error {
-		joined, err := s.store.ReleaseCluster(ctx, clusterID)
+		home, err := s.store.ReleaseCluster(ctx, clusterID)
 		if err != nil {
 			return err
 		}
@@ -260,8 +264,8 @@ func (s *Service) Delete(ctx context.Context, actor string, clusterID uuid.UUID,
 			return err
 		}
 		r = have.Release
-		if forget || !joined {
-			return s.drop(ctx, actor, r, forget && joined)
+		if forget || !home.Joined {
+			return s.drop(ctx, actor, r, forget && home.Joined)
 		}
 		if r.RemovedAt != nil {
 			return nil

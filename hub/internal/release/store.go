@@ -34,9 +34,10 @@ type Reader interface {
 
 // Writer changes releases, inside InTx.
 type Writer interface {
-	// ReleaseCluster keeps the cluster from being deleted or joining until the
-	// transaction ends; it fails with ErrNoCluster.
-	ReleaseCluster(ctx context.Context, clusterID uuid.UUID) (joined bool, err error)
+	// ReleaseCluster keeps the cluster from being deleted, joining or retiring
+	// until the transaction ends; it fails with ErrNoCluster, also for one that
+	// is retired.
+	ReleaseCluster(ctx context.Context, clusterID uuid.UUID) (Home, error)
 	// ReleaseLock keeps others from changing the release until the transaction
 	// ends.
 	ReleaseLock(ctx context.Context, clusterID uuid.UUID, name string) (*Sealed, error)
@@ -53,6 +54,14 @@ type Writer interface {
 type Sealed struct {
 	*Release
 	Secret []byte
+}
+
+// Home is what matters of a release's cluster.
+type Home struct {
+	// Joined: it has an agent.
+	Joined bool
+	// Retiring: it is leaving the fleet.
+	Retiring bool
 }
 
 // Place is where a release is: the key of the list.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/budecosystem/budcluster/hub/internal/invalid"
+	"github.com/budecosystem/budcluster/internal/facts"
 )
 
 // The defaults and bounds of a spec.
@@ -32,7 +33,10 @@ var (
 	objectPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9.:-]*[a-z0-9])?$`)
 	outputPattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)
 	apiPattern    = regexp.MustCompile(`^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?v[0-9][a-z0-9]*$`)
-	kindPattern   = regexp.MustCompile(`^[A-Z][A-Za-z0-9]{0,62}$`)
+	wildPattern   = regexp.MustCompile(`^[a-z0-9.:*-]+$`)
+	// selectorPattern: equalities, joined by commas.
+	selectorPattern = regexp.MustCompile(`^[A-Za-z0-9./_-]+={1,2}[A-Za-z0-9._-]*(,[A-Za-z0-9./_-]+={1,2}[A-Za-z0-9._-]*)*$`)
+	kindPattern     = regexp.MustCompile(`^[A-Z][A-Za-z0-9]{0,62}$`)
 )
 
 // Remediations lists the remediations.
@@ -57,7 +61,8 @@ func (s Spec) WithDefaults() Spec {
 	return s
 }
 
-// Validate names everything that is wrong with s, as invalid.Errors.
+// Validate names everything that is wrong with s, as invalid.Errors. What only
+// the release's namespace can tell, validateLeftovers does.
 func (s Spec) Validate() error {
 	errs := append(s.Chart.validate(), s.validateValues()...)
 	if s.Timeout < MinTimeout || s.Timeout > MaxTimeout {
@@ -152,6 +157,49 @@ func (o Output) validate(field string, twice bool) []error {
 	return errs
 }
 
+// validateLeftovers judges what a release in the namespace may leave behind.
+func (s Spec) validateLeftovers(namespace string) []error {
+	if len(s.Leftovers) > facts.MaxLeftovers {
+		return []error{invalid.New("leftovers", "there are %d; use at most %d", len(s.Leftovers), facts.MaxLeftovers)}
+	}
+	var errs []error
+	for i, l := range s.Leftovers {
+		errs = append(errs, validateLeftover(fmt.Sprintf("leftovers[%d]", i), l, namespace)...)
+	}
+	if n := len(s.NodeMarks.Labels) + len(s.NodeMarks.Annotations); n > facts.MaxLeftovers {
+		errs = append(errs, invalid.New("nodeMarks", "there are %d; use at most %d", n, facts.MaxLeftovers))
+	} else if err := s.NodeMarks.Check(); err != nil {
+		errs = append(errs, invalid.New("nodeMarks", "%v", err))
+	}
+	return errs
+}
+
+func validateLeftover(field string, l facts.Leftover, namespace string) []error {
+	var errs []error
+	if !apiPattern.MatchString(l.APIVersion) || len(l.APIVersion) > 253 {
+		errs = append(errs, invalid.New(field+".apiVersion", "%q is not an API version; use one such as v1 or apps/v1", invalid.Clip(l.APIVersion)))
+	}
+	if !kindPattern.MatchString(l.Kind) {
+		errs = append(errs, invalid.New(field+".kind", "%q is not a kind; use one such as Lease", invalid.Clip(l.Kind)))
+	}
+	if l.Namespace != "" && (len(l.Namespace) > 63 || !labelPattern.MatchString(l.Namespace)) {
+		errs = append(errs, invalid.New(field+".namespace", "%q is not a namespace", invalid.Clip(l.Namespace)))
+	}
+	if l.Object != "" && (len(l.Object) > 253 || !wildPattern.MatchString(l.Object)) {
+		errs = append(errs, invalid.New(field+".object", "%q is not the name of an object, in which * may stand for any text", invalid.Clip(l.Object)))
+	}
+	if len(l.Selector) > 512 || l.Selector != "" && !selectorPattern.MatchString(l.Selector) {
+		errs = append(errs, invalid.New(field+".selector", "%q is not a label selector; use one such as app=operator", invalid.Clip(l.Selector)))
+	}
+	if len(errs) > 0 {
+		return errs
+	}
+	if err := l.Check(namespace); err != nil {
+		return []error{invalid.New(field, "%v", err)}
+	}
+	return nil
+}
+
 func validName(name string) bool { return len(name) <= maxName && labelPattern.MatchString(name) }
 
 func validatePlace(name, namespace string) []error {
@@ -179,6 +227,12 @@ func (s Spec) normalise() (Spec, error) {
 	}
 	if len(s.Outputs) == 0 {
 		s.Outputs = nil
+	}
+	if len(s.Leftovers) == 0 {
+		s.Leftovers = nil
+	}
+	if s.NodeMarks.Empty() {
+		s.NodeMarks = facts.NodeMarks{}
 	}
 	return s, nil
 }

@@ -41,7 +41,8 @@ func (s *Store) ClusterByID(ctx context.Context, id uuid.UUID) (*cluster.Cluster
 
 // ClusterByName looks a cluster up.
 func (s *Store) ClusterByName(ctx context.Context, name string) (*cluster.Cluster, error) {
-	return s.clusterFind(ctx, sqlcgen.ClusterFindParams{Name: &name, Lim: 1})
+	retired := false
+	return s.clusterFind(ctx, sqlcgen.ClusterFindParams{Name: &name, Retired: &retired, Lim: 1})
 }
 
 func (s *Store) clusterFind(ctx context.Context, p sqlcgen.ClusterFindParams) (*cluster.Cluster, error) {
@@ -55,9 +56,9 @@ func (s *Store) clusterFind(ctx context.Context, p sqlcgen.ClusterFindParams) (*
 	return found[0], nil
 }
 
-// ClusterList returns clusters in order of name.
-func (s *Store) ClusterList(ctx context.Context, after string, limit int) ([]*cluster.Cluster, error) {
-	return s.clusters(ctx, sqlcgen.ClusterFindParams{After: after, Lim: int32(limit)}) //nolint:gosec // a page's limit
+// ClusterList returns clusters in order of name and id.
+func (s *Store) ClusterList(ctx context.Context, retired bool, after cluster.Place, limit int) ([]*cluster.Cluster, error) {
+	return s.clusters(ctx, sqlcgen.ClusterFindParams{Retired: &retired, After: after.Name, AfterID: after.ID, Lim: int32(limit)}) //nolint:gosec // a page's limit
 }
 
 func (s *Store) clusters(ctx context.Context, p sqlcgen.ClusterFindParams) ([]*cluster.Cluster, error) {
@@ -81,8 +82,13 @@ func clusterOf(r sqlcgen.ClusterFindRow) (*cluster.Cluster, error) {
 		ID: r.ID, Name: r.Name, UID: deref(r.Uid), AgentVersion: r.AgentVersion, FactsDigest: r.FactsDigest,
 		CreatedAt: r.CreatedAt, JoinedAt: r.JoinedAt, RevokedAt: r.RevokedAt, LastSeen: lastSeen(r.LastSeen, r.SeenAt),
 		Nodes: int(r.Nodes), ReadyNodes: int(r.ReadyNodes),
+		RetireGeneration: r.RetireGeneration, RetiringAt: r.RetiringAt, RetiredAt: r.RetiredAt, GoneAt: r.GoneAt,
 	}
-	var errLabels, errFacts, errDegraded error
+	var errLabels, errFacts, errDegraded, errLeft error
+	c.Left, errLeft = decode[[]string](r.LeftBehind, "what was left behind")
+	if len(c.Left) == 0 {
+		c.Left = nil
+	}
 	c.Labels, errLabels = decode[map[string]string](r.Labels, "labels")
 	c.Facts, errFacts = decode[*facts.Cluster](r.Facts, "facts")
 	c.Degraded, errDegraded = decode[[]cluster.Degradation](r.Degraded, "degradations")
@@ -98,7 +104,7 @@ func clusterOf(r sqlcgen.ClusterFindRow) (*cluster.Cluster, error) {
 			ConnectedAt: deref(r.ConnectedAt), LeaseUntil: deref(r.LeaseUntil),
 		}
 	}
-	return c, errors.Join(errLabels, errFacts, errDegraded)
+	return c, errors.Join(errLabels, errFacts, errDegraded, errLeft)
 }
 
 // ClusterLock is ClusterByID with the row locked.

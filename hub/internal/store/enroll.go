@@ -12,11 +12,11 @@ import (
 
 // TokenInsert adds a join token.
 func (s *Store) TokenInsert(ctx context.Context, t enroll.Token, hash [32]byte) error {
-	err := s.q.TokenInsert(ctx, s.db(ctx), sqlcgen.TokenInsertParams{
+	n, err := s.q.TokenInsert(ctx, s.db(ctx), sqlcgen.TokenInsertParams{
 		ID: t.ID, ClusterID: t.ClusterID, SecretHash: hash[:], Uses: int32(t.Uses), //nolint:gosec // bounded by the rule
 		CreatedAt: t.CreatedAt, CreatedBy: t.CreatedBy, ExpiresAt: t.ExpiresAt,
 	})
-	if violates(err, foreignKeyViolation, "") {
+	if err == nil && n == 0 {
 		return enroll.ErrNoCluster
 	}
 	return err
@@ -75,7 +75,7 @@ func (s *Store) MemberLock(ctx context.Context, id uuid.UUID) (enroll.Member, er
 	if err != nil {
 		return enroll.Member{}, notFound(err, enroll.ErrNoCluster)
 	}
-	return enroll.Member{ID: r.ID, Name: r.Name, UID: deref(r.Uid), JoinedAt: r.JoinedAt, RevokedAt: r.RevokedAt}, nil
+	return enroll.Member{ID: r.ID, Name: r.Name, UID: deref(r.Uid), JoinedAt: r.JoinedAt, RevokedAt: r.RevokedAt, RetiredAt: r.RetiredAt, GoneAt: r.GoneAt}, nil
 }
 
 // MemberByUID looks a cluster up.
@@ -84,7 +84,7 @@ func (s *Store) MemberByUID(ctx context.Context, uid string) (enroll.Member, err
 	if err != nil {
 		return enroll.Member{}, notFound(err, enroll.ErrNoCluster)
 	}
-	return enroll.Member{ID: r.ID, Name: r.Name, UID: deref(r.Uid), JoinedAt: r.JoinedAt, RevokedAt: r.RevokedAt}, nil
+	return enroll.Member{ID: r.ID, Name: r.Name, UID: deref(r.Uid), JoinedAt: r.JoinedAt, RevokedAt: r.RevokedAt, RetiredAt: r.RetiredAt, GoneAt: r.GoneAt}, nil
 }
 
 // MemberJoin records that a cluster joined.

@@ -24,7 +24,7 @@ func (s *Store) InventoryLock(ctx context.Context, clusterID uuid.UUID) (invento
 		return inventory.Known{}, notFound(err, inventory.ErrNoCluster)
 	}
 	f, err := decode[*facts.Cluster](r.Facts, "facts of cluster "+r.Name)
-	return inventory.Known{Name: r.Name, Facts: f, Digest: r.FactsDigest}, err
+	return inventory.Known{Name: r.Name, Facts: f, Digest: r.FactsDigest, Retired: r.Retired}, err
 }
 
 // ClusterFactsWrite replaces the facts of the cluster as a whole.

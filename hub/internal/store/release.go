@@ -10,10 +10,10 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/store/sqlcgen"
 )
 
-// ReleaseCluster locks the cluster against deletion and joining.
-func (s *Store) ReleaseCluster(ctx context.Context, clusterID uuid.UUID) (joined bool, err error) {
-	joined, err = s.q.ReleaseClusterForShare(ctx, s.db(ctx), clusterID)
-	return joined, notFound(err, release.ErrNoCluster)
+// ReleaseCluster locks the cluster against deletion, joining and retirement.
+func (s *Store) ReleaseCluster(ctx context.Context, clusterID uuid.UUID) (release.Home, error) {
+	r, err := s.q.ReleaseClusterForShare(ctx, s.db(ctx), clusterID)
+	return release.Home{Joined: r.Joined, Retiring: r.Retiring}, notFound(err, release.ErrNoCluster)
 }
 
 // ReleaseByName looks a release up, without secret values.

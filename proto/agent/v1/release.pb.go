@@ -771,9 +771,11 @@ type ReleaseSpec struct {
 	Drift       DriftPolicy    `protobuf:"varint,8,opt,name=drift,proto3,enum=agent.v1.DriftPolicy" json:"drift,omitempty"`
 	Adoption    AdoptionPolicy `protobuf:"varint,9,opt,name=adoption,proto3,enum=agent.v1.AdoptionPolicy" json:"adoption,omitempty"`
 	Outputs     []*Output      `protobuf:"bytes,10,rep,name=outputs,proto3" json:"outputs,omitempty"`
-	// What the chart's own uninstall leaves behind. Removed after it, if we
-	// installed the release and nothing else in the cluster uses it.
-	Leftovers     []*Leftover `protobuf:"bytes,11,rep,name=leftovers,proto3" json:"leftovers,omitempty"`
+	// What the chart's own uninstall leaves behind. Removed after it, in this
+	// order, if we installed the release and it was not there before.
+	Leftovers []*Leftover `protobuf:"bytes,11,rep,name=leftovers,proto3" json:"leftovers,omitempty"`
+	// Marks on nodes, removed with the leftovers.
+	NodeMarks     *NodeMarks `protobuf:"bytes,12,opt,name=node_marks,json=nodeMarks,proto3" json:"node_marks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -885,8 +887,16 @@ func (x *ReleaseSpec) GetLeftovers() []*Leftover {
 	return nil
 }
 
+func (x *ReleaseSpec) GetNodeMarks() *NodeMarks {
+	if x != nil {
+		return x.NodeMarks
+	}
+	return nil
+}
+
 // Leftover names objects that outlive the uninstall of their chart: custom
-// resource definitions, what hooks and operators make.
+// resource definitions, what hooks and operators make. What was there before
+// the release was installed is never touched.
 type Leftover struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// E.g. apiextensions.k8s.io/v1.
@@ -894,9 +904,14 @@ type Leftover struct {
 	Kind       string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	// Empty for cluster-scoped kinds and for the release's own namespace.
 	Namespace string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// One object. Empty: all that have the labels, of which there must be one.
-	Name          string            `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
-	Labels        map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// A name in which * stands for any characters; empty: any name, and then
+	// there must be a selector.
+	Object string `protobuf:"bytes,4,opt,name=object,proto3" json:"object,omitempty"`
+	// A label selector.
+	Selector string `protobuf:"bytes,5,opt,name=selector,proto3" json:"selector,omitempty"`
+	// Keep a definition of which objects are left, and a namespace in which
+	// something is left.
+	IfUnused      bool `protobuf:"varint,6,opt,name=if_unused,json=ifUnused,proto3" json:"if_unused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -952,16 +967,77 @@ func (x *Leftover) GetNamespace() string {
 	return ""
 }
 
-func (x *Leftover) GetName() string {
+func (x *Leftover) GetObject() string {
 	if x != nil {
-		return x.Name
+		return x.Object
 	}
 	return ""
 }
 
-func (x *Leftover) GetLabels() map[string]string {
+func (x *Leftover) GetSelector() string {
+	if x != nil {
+		return x.Selector
+	}
+	return ""
+}
+
+func (x *Leftover) GetIfUnused() bool {
+	if x != nil {
+		return x.IfUnused
+	}
+	return false
+}
+
+// NodeMarks are labels and annotations that a component wrote on nodes, as
+// patterns in which * stands for any characters.
+type NodeMarks struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Labels        []string               `protobuf:"bytes,1,rep,name=labels,proto3" json:"labels,omitempty"`
+	Annotations   []string               `protobuf:"bytes,2,rep,name=annotations,proto3" json:"annotations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeMarks) Reset() {
+	*x = NodeMarks{}
+	mi := &file_agent_v1_release_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeMarks) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeMarks) ProtoMessage() {}
+
+func (x *NodeMarks) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_release_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeMarks.ProtoReflect.Descriptor instead.
+func (*NodeMarks) Descriptor() ([]byte, []int) {
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *NodeMarks) GetLabels() []string {
 	if x != nil {
 		return x.Labels
+	}
+	return nil
+}
+
+func (x *NodeMarks) GetAnnotations() []string {
+	if x != nil {
+		return x.Annotations
 	}
 	return nil
 }
@@ -978,7 +1054,7 @@ type Chart struct {
 
 func (x *Chart) Reset() {
 	*x = Chart{}
-	mi := &file_agent_v1_release_proto_msgTypes[9]
+	mi := &file_agent_v1_release_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1066,7 @@ func (x *Chart) String() string {
 func (*Chart) ProtoMessage() {}
 
 func (x *Chart) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_release_proto_msgTypes[9]
+	mi := &file_agent_v1_release_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1079,7 @@ func (x *Chart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chart.ProtoReflect.Descriptor instead.
 func (*Chart) Descriptor() ([]byte, []int) {
-	return file_agent_v1_release_proto_rawDescGZIP(), []int{9}
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Chart) GetDigest() string {
@@ -1043,7 +1119,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_agent_v1_release_proto_msgTypes[10]
+	mi := &file_agent_v1_release_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1131,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_release_proto_msgTypes[10]
+	mi := &file_agent_v1_release_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1144,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_agent_v1_release_proto_rawDescGZIP(), []int{10}
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Output) GetName() string {
@@ -1140,7 +1216,7 @@ type ReleaseStatus struct {
 
 func (x *ReleaseStatus) Reset() {
 	*x = ReleaseStatus{}
-	mi := &file_agent_v1_release_proto_msgTypes[11]
+	mi := &file_agent_v1_release_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1152,7 +1228,7 @@ func (x *ReleaseStatus) String() string {
 func (*ReleaseStatus) ProtoMessage() {}
 
 func (x *ReleaseStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_release_proto_msgTypes[11]
+	mi := &file_agent_v1_release_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1165,7 +1241,7 @@ func (x *ReleaseStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseStatus.ProtoReflect.Descriptor instead.
 func (*ReleaseStatus) Descriptor() ([]byte, []int) {
-	return file_agent_v1_release_proto_rawDescGZIP(), []int{11}
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReleaseStatus) GetId() string {
@@ -1292,7 +1368,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_agent_v1_release_proto_msgTypes[12]
+	mi := &file_agent_v1_release_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1304,7 +1380,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_release_proto_msgTypes[12]
+	mi := &file_agent_v1_release_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1317,7 +1393,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_agent_v1_release_proto_rawDescGZIP(), []int{12}
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Progress) GetReady() int32 {
@@ -1355,7 +1431,7 @@ type Drift struct {
 
 func (x *Drift) Reset() {
 	*x = Drift{}
-	mi := &file_agent_v1_release_proto_msgTypes[13]
+	mi := &file_agent_v1_release_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +1443,7 @@ func (x *Drift) String() string {
 func (*Drift) ProtoMessage() {}
 
 func (x *Drift) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_release_proto_msgTypes[13]
+	mi := &file_agent_v1_release_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +1456,7 @@ func (x *Drift) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drift.ProtoReflect.Descriptor instead.
 func (*Drift) Descriptor() ([]byte, []int) {
-	return file_agent_v1_release_proto_rawDescGZIP(), []int{13}
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Drift) GetObject() string {
@@ -1416,7 +1492,7 @@ type Probes struct {
 
 func (x *Probes) Reset() {
 	*x = Probes{}
-	mi := &file_agent_v1_release_proto_msgTypes[14]
+	mi := &file_agent_v1_release_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1428,7 +1504,7 @@ func (x *Probes) String() string {
 func (*Probes) ProtoMessage() {}
 
 func (x *Probes) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_release_proto_msgTypes[14]
+	mi := &file_agent_v1_release_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1441,7 +1517,7 @@ func (x *Probes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probes.ProtoReflect.Descriptor instead.
 func (*Probes) Descriptor() ([]byte, []int) {
-	return file_agent_v1_release_proto_rawDescGZIP(), []int{14}
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Probes) GetProbes() []*Probe {
@@ -1451,22 +1527,27 @@ func (x *Probes) GetProbes() []*Probe {
 	return nil
 }
 
-// Probe asks about one component. It is found when one of its workloads is
-// found, or one of its custom resource definitions.
+// Probe asks whether objects of one kind are there; all that is set must match.
 type Probe struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name of the component; the answer repeats it.
-	Name      string           `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Workloads []*WorkloadProbe `protobuf:"bytes,2,rep,name=workloads,proto3" json:"workloads,omitempty"`
-	// Names of custom resource definitions.
-	Definitions   []string `protobuf:"bytes,3,rep,name=definitions,proto3" json:"definitions,omitempty"`
+	// The asker's name for it; the answer repeats it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// E.g. apps/v1; helm.sh/v3 with the kind Release looks at Helm's records.
+	ApiVersion string `protobuf:"bytes,2,opt,name=api_version,json=apiVersion,proto3" json:"api_version,omitempty"`
+	Kind       string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Empty: any namespace.
+	Namespace string `protobuf:"bytes,4,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// A name in which * stands for any characters; empty: any name.
+	Object string `protobuf:"bytes,5,opt,name=object,proto3" json:"object,omitempty"`
+	// A label selector; empty selects all.
+	Selector      string `protobuf:"bytes,6,opt,name=selector,proto3" json:"selector,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_agent_v1_release_proto_msgTypes[15]
+	mi := &file_agent_v1_release_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1559,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_release_proto_msgTypes[15]
+	mi := &file_agent_v1_release_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1572,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_agent_v1_release_proto_rawDescGZIP(), []int{15}
+	return file_agent_v1_release_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Probe) GetName() string {
@@ -1501,94 +1582,43 @@ func (x *Probe) GetName() string {
 	return ""
 }
 
-func (x *Probe) GetWorkloads() []*WorkloadProbe {
+func (x *Probe) GetApiVersion() string {
 	if x != nil {
-		return x.Workloads
+		return x.ApiVersion
 	}
-	return nil
+	return ""
 }
 
-func (x *Probe) GetDefinitions() []string {
-	if x != nil {
-		return x.Definitions
-	}
-	return nil
-}
-
-// WorkloadProbe selects workloads; all that is set must match.
-type WorkloadProbe struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Deployment, DaemonSet or StatefulSet.
-	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	// Empty: any namespace.
-	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// A pattern in which * stands for any characters; empty: any name.
-	Name          string            `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	Labels        map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *WorkloadProbe) Reset() {
-	*x = WorkloadProbe{}
-	mi := &file_agent_v1_release_proto_msgTypes[16]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *WorkloadProbe) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*WorkloadProbe) ProtoMessage() {}
-
-func (x *WorkloadProbe) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_release_proto_msgTypes[16]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use WorkloadProbe.ProtoReflect.Descriptor instead.
-func (*WorkloadProbe) Descriptor() ([]byte, []int) {
-	return file_agent_v1_release_proto_rawDescGZIP(), []int{16}
-}
-
-func (x *WorkloadProbe) GetKind() string {
+func (x *Probe) GetKind() string {
 	if x != nil {
 		return x.Kind
 	}
 	return ""
 }
 
-func (x *WorkloadProbe) GetNamespace() string {
+func (x *Probe) GetNamespace() string {
 	if x != nil {
 		return x.Namespace
 	}
 	return ""
 }
 
-func (x *WorkloadProbe) GetName() string {
+func (x *Probe) GetObject() string {
 	if x != nil {
-		return x.Name
+		return x.Object
 	}
 	return ""
 }
 
-func (x *WorkloadProbe) GetLabels() map[string]string {
+func (x *Probe) GetSelector() string {
 	if x != nil {
-		return x.Labels
+		return x.Selector
 	}
-	return nil
+	return ""
 }
 
-// Presence answers Probes with what was found; a component that was not found
-// is absent.
+// Presence answers the newest Probes: each probe has one answer for each
+// object that it found, or one that says that it found none.
 type Presence struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Present       []*Present             `protobuf:"bytes,1,rep,name=present,proto3" json:"present,omitempty"`
@@ -1633,25 +1663,27 @@ func (x *Presence) GetPresent() []*Present {
 	return nil
 }
 
-// Present is one component that is in the cluster.
+// Present is one answer.
 type Present struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// What gave it away: kind, namespace and name of an object.
-	Kind      string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
-	Namespace string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	Object    string `protobuf:"bytes,4,opt,name=object,proto3" json:"object,omitempty"`
-	// The workload's app.kubernetes.io/version or helm.sh/chart label, else the
-	// tag of its first image; empty when unknown.
-	Version string `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
-	// All replicas of the workload are ready. A definition is ready when it is
-	// served.
-	Ready bool `protobuf:"varint,6,opt,name=ready,proto3" json:"ready,omitempty"`
-	// Helm release that it belongs to, from the annotations meta.helm.sh/….
-	HelmRelease   string `protobuf:"bytes,7,opt,name=helm_release,json=helmRelease,proto3" json:"helm_release,omitempty"`
-	HelmNamespace string `protobuf:"bytes,8,opt,name=helm_namespace,json=helmNamespace,proto3" json:"helm_namespace,omitempty"`
-	// Id of our release if the Helm release is one that we installed.
-	ReleaseId     string `protobuf:"bytes,9,opt,name=release_id,json=releaseId,proto3" json:"release_id,omitempty"`
+	// Name of the probe.
+	Probe string `protobuf:"bytes,1,opt,name=probe,proto3" json:"probe,omitempty"`
+	// found, absent, or unknown.
+	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	// Why the state is unknown, in a sentence.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What was found.
+	Kind      string `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"`
+	Namespace string `protobuf:"bytes,5,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Object    string `protobuf:"bytes,6,opt,name=object,proto3" json:"object,omitempty"`
+	// The label app.kubernetes.io/version, else the tag of the first container's
+	// image; empty when unknown.
+	Version string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
+	// Unset where it means nothing, such as for a ConfigMap.
+	Ready *bool `protobuf:"varint,8,opt,name=ready,proto3,oneof" json:"ready,omitempty"`
+	// Helm release that it says it belongs to.
+	HelmRelease   string `protobuf:"bytes,9,opt,name=helm_release,json=helmRelease,proto3" json:"helm_release,omitempty"`
+	HelmNamespace string `protobuf:"bytes,10,opt,name=helm_namespace,json=helmNamespace,proto3" json:"helm_namespace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1686,9 +1718,23 @@ func (*Present) Descriptor() ([]byte, []int) {
 	return file_agent_v1_release_proto_rawDescGZIP(), []int{18}
 }
 
-func (x *Present) GetName() string {
+func (x *Present) GetProbe() string {
 	if x != nil {
-		return x.Name
+		return x.Probe
+	}
+	return ""
+}
+
+func (x *Present) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Present) GetReason() string {
+	if x != nil {
+		return x.Reason
 	}
 	return ""
 }
@@ -1722,8 +1768,8 @@ func (x *Present) GetVersion() string {
 }
 
 func (x *Present) GetReady() bool {
-	if x != nil {
-		return x.Ready
+	if x != nil && x.Ready != nil {
+		return *x.Ready
 	}
 	return false
 }
@@ -1738,13 +1784,6 @@ func (x *Present) GetHelmRelease() string {
 func (x *Present) GetHelmNamespace() string {
 	if x != nil {
 		return x.HelmNamespace
-	}
-	return ""
-}
-
-func (x *Present) GetReleaseId() string {
-	if x != nil {
-		return x.ReleaseId
 	}
 	return ""
 }
@@ -1912,12 +1951,15 @@ func (x *AgentStatus) GetAgentVersion() string {
 }
 
 // Retire takes the cluster out of the fleet: a tombstone for all that the hub
-// ever wanted there. The agent removes every release that it owns, answers
-// Retired, and then removes itself and what it made for itself.
+// ever wanted there. The agent removes every release that it owns and answers
+// Retired. The hub records that and sends Retire again, with recorded set; then
+// the agent removes itself and what it made for itself.
 type Retire struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Grows with each decision about it.
-	Generation    int64 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	Generation int64 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	// The hub knows that the releases are gone and waits for nothing more.
+	Recorded      bool `protobuf:"varint,2,opt,name=recorded,proto3" json:"recorded,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1959,7 +2001,14 @@ func (x *Retire) GetGeneration() int64 {
 	return 0
 }
 
-// Retired is the agent's last message.
+func (x *Retire) GetRecorded() bool {
+	if x != nil {
+		return x.Recorded
+	}
+	return false
+}
+
+// Retired says that the agent has done all but its own removal.
 type Retired struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Generation int64                  `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
@@ -2152,7 +2201,7 @@ const file_agent_v1_release_proto_rawDesc = "" +
 	"generation\x12\x16\n" +
 	"\x06digest\x18\x05 \x01(\tR\x06digest\x12\x18\n" +
 	"\aremoved\x18\x06 \x01(\bR\aremoved\x12)\n" +
-	"\x04spec\x18\a \x01(\v2\x15.agent.v1.ReleaseSpecR\x04spec\"\xee\x03\n" +
+	"\x04spec\x18\a \x01(\v2\x15.agent.v1.ReleaseSpecR\x04spec\"\xa2\x04\n" +
 	"\vReleaseSpec\x12%\n" +
 	"\x05chart\x18\x01 \x01(\v2\x0f.agent.v1.ChartR\x05chart\x12\x16\n" +
 	"\x06values\x18\x02 \x01(\fR\x06values\x12#\n" +
@@ -2165,17 +2214,20 @@ const file_agent_v1_release_proto_rawDesc = "" +
 	"\badoption\x18\t \x01(\x0e2\x18.agent.v1.AdoptionPolicyR\badoption\x12*\n" +
 	"\aoutputs\x18\n" +
 	" \x03(\v2\x10.agent.v1.OutputR\aoutputs\x120\n" +
-	"\tleftovers\x18\v \x03(\v2\x12.agent.v1.LeftoverR\tleftovers\"\xe4\x01\n" +
+	"\tleftovers\x18\v \x03(\v2\x12.agent.v1.LeftoverR\tleftovers\x122\n" +
+	"\n" +
+	"node_marks\x18\f \x01(\v2\x13.agent.v1.NodeMarksR\tnodeMarks\"\xae\x01\n" +
 	"\bLeftover\x12\x1f\n" +
 	"\vapi_version\x18\x01 \x01(\tR\n" +
 	"apiVersion\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1c\n" +
-	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12\x12\n" +
-	"\x04name\x18\x04 \x01(\tR\x04name\x126\n" +
-	"\x06labels\x18\x05 \x03(\v2\x1e.agent.v1.Leftover.LabelsEntryR\x06labels\x1a9\n" +
-	"\vLabelsEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"M\n" +
+	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12\x16\n" +
+	"\x06object\x18\x04 \x01(\tR\x06object\x12\x1a\n" +
+	"\bselector\x18\x05 \x01(\tR\bselector\x12\x1b\n" +
+	"\tif_unused\x18\x06 \x01(\bR\bifUnused\"E\n" +
+	"\tNodeMarks\x12\x16\n" +
+	"\x06labels\x18\x01 \x03(\tR\x06labels\x12 \n" +
+	"\vannotations\x18\x02 \x03(\tR\vannotations\"M\n" +
 	"\x05Chart\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -2220,32 +2272,30 @@ const file_agent_v1_release_proto_rawDesc = "" +
 	"\x05field\x18\x02 \x01(\tR\x05field\x12\x18\n" +
 	"\amanager\x18\x03 \x01(\tR\amanager\"1\n" +
 	"\x06Probes\x12'\n" +
-	"\x06probes\x18\x01 \x03(\v2\x0f.agent.v1.ProbeR\x06probes\"t\n" +
+	"\x06probes\x18\x01 \x03(\v2\x0f.agent.v1.ProbeR\x06probes\"\xa2\x01\n" +
 	"\x05Probe\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
-	"\tworkloads\x18\x02 \x03(\v2\x17.agent.v1.WorkloadProbeR\tworkloads\x12 \n" +
-	"\vdefinitions\x18\x03 \x03(\tR\vdefinitions\"\xcd\x01\n" +
-	"\rWorkloadProbe\x12\x12\n" +
-	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
-	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
-	"\x04name\x18\x03 \x01(\tR\x04name\x12;\n" +
-	"\x06labels\x18\x04 \x03(\v2#.agent.v1.WorkloadProbe.LabelsEntryR\x06labels\x1a9\n" +
-	"\vLabelsEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"7\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
+	"\vapi_version\x18\x02 \x01(\tR\n" +
+	"apiVersion\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x1c\n" +
+	"\tnamespace\x18\x04 \x01(\tR\tnamespace\x12\x16\n" +
+	"\x06object\x18\x05 \x01(\tR\x06object\x12\x1a\n" +
+	"\bselector\x18\x06 \x01(\tR\bselector\"7\n" +
 	"\bPresence\x12+\n" +
-	"\apresent\x18\x01 \x03(\v2\x11.agent.v1.PresentR\apresent\"\x80\x02\n" +
-	"\aPresent\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1c\n" +
-	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12\x16\n" +
-	"\x06object\x18\x04 \x01(\tR\x06object\x12\x18\n" +
-	"\aversion\x18\x05 \x01(\tR\aversion\x12\x14\n" +
-	"\x05ready\x18\x06 \x01(\bR\x05ready\x12!\n" +
-	"\fhelm_release\x18\a \x01(\tR\vhelmRelease\x12%\n" +
-	"\x0ehelm_namespace\x18\b \x01(\tR\rhelmNamespace\x12\x1d\n" +
-	"\n" +
-	"release_id\x18\t \x01(\tR\treleaseId\"\xb7\x01\n" +
+	"\apresent\x18\x01 \x03(\v2\x11.agent.v1.PresentR\apresent\"\xa0\x02\n" +
+	"\aPresent\x12\x14\n" +
+	"\x05probe\x18\x01 \x01(\tR\x05probe\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04kind\x18\x04 \x01(\tR\x04kind\x12\x1c\n" +
+	"\tnamespace\x18\x05 \x01(\tR\tnamespace\x12\x16\n" +
+	"\x06object\x18\x06 \x01(\tR\x06object\x12\x18\n" +
+	"\aversion\x18\a \x01(\tR\aversion\x12\x19\n" +
+	"\x05ready\x18\b \x01(\bH\x00R\x05ready\x88\x01\x01\x12!\n" +
+	"\fhelm_release\x18\t \x01(\tR\vhelmRelease\x12%\n" +
+	"\x0ehelm_namespace\x18\n" +
+	" \x01(\tR\rhelmNamespaceB\b\n" +
+	"\x06_ready\"\xb7\x01\n" +
 	"\vAgentTarget\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x03R\n" +
@@ -2260,11 +2310,12 @@ const file_agent_v1_release_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12#\n" +
 	"\rchart_version\x18\x05 \x01(\tR\fchartVersion\x12#\n" +
-	"\ragent_version\x18\x06 \x01(\tR\fagentVersion\"(\n" +
+	"\ragent_version\x18\x06 \x01(\tR\fagentVersion\"D\n" +
 	"\x06Retire\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x03R\n" +
-	"generation\"=\n" +
+	"generation\x12\x1a\n" +
+	"\brecorded\x18\x02 \x01(\bR\brecorded\"=\n" +
 	"\aRetired\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x03R\n" +
@@ -2308,7 +2359,7 @@ func file_agent_v1_release_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_v1_release_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_agent_v1_release_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_agent_v1_release_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_agent_v1_release_proto_goTypes = []any{
 	(Remediation)(0),              // 0: agent.v1.Remediation
 	(DriftPolicy)(0),              // 1: agent.v1.DriftPolicy
@@ -2322,14 +2373,14 @@ var file_agent_v1_release_proto_goTypes = []any{
 	(*Release)(nil),               // 9: agent.v1.Release
 	(*ReleaseSpec)(nil),           // 10: agent.v1.ReleaseSpec
 	(*Leftover)(nil),              // 11: agent.v1.Leftover
-	(*Chart)(nil),                 // 12: agent.v1.Chart
-	(*Output)(nil),                // 13: agent.v1.Output
-	(*ReleaseStatus)(nil),         // 14: agent.v1.ReleaseStatus
-	(*Progress)(nil),              // 15: agent.v1.Progress
-	(*Drift)(nil),                 // 16: agent.v1.Drift
-	(*Probes)(nil),                // 17: agent.v1.Probes
-	(*Probe)(nil),                 // 18: agent.v1.Probe
-	(*WorkloadProbe)(nil),         // 19: agent.v1.WorkloadProbe
+	(*NodeMarks)(nil),             // 12: agent.v1.NodeMarks
+	(*Chart)(nil),                 // 13: agent.v1.Chart
+	(*Output)(nil),                // 14: agent.v1.Output
+	(*ReleaseStatus)(nil),         // 15: agent.v1.ReleaseStatus
+	(*Progress)(nil),              // 16: agent.v1.Progress
+	(*Drift)(nil),                 // 17: agent.v1.Drift
+	(*Probes)(nil),                // 18: agent.v1.Probes
+	(*Probe)(nil),                 // 19: agent.v1.Probe
 	(*Presence)(nil),              // 20: agent.v1.Presence
 	(*Present)(nil),               // 21: agent.v1.Present
 	(*AgentTarget)(nil),           // 22: agent.v1.AgentTarget
@@ -2338,55 +2389,51 @@ var file_agent_v1_release_proto_goTypes = []any{
 	(*Retired)(nil),               // 25: agent.v1.Retired
 	(*FetchChartRequest)(nil),     // 26: agent.v1.FetchChartRequest
 	(*FetchChartResponse)(nil),    // 27: agent.v1.FetchChartResponse
-	nil,                           // 28: agent.v1.Leftover.LabelsEntry
-	nil,                           // 29: agent.v1.ReleaseStatus.OutputsEntry
-	nil,                           // 30: agent.v1.WorkloadProbe.LabelsEntry
-	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
+	nil,                           // 28: agent.v1.ReleaseStatus.OutputsEntry
+	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
 }
 var file_agent_v1_release_proto_depIdxs = []int32{
 	5,  // 0: agent.v1.SyncRequest.have:type_name -> agent.v1.Have
-	14, // 1: agent.v1.SyncRequest.status:type_name -> agent.v1.ReleaseStatus
+	15, // 1: agent.v1.SyncRequest.status:type_name -> agent.v1.ReleaseStatus
 	20, // 2: agent.v1.SyncRequest.presence:type_name -> agent.v1.Presence
 	23, // 3: agent.v1.SyncRequest.agent:type_name -> agent.v1.AgentStatus
 	25, // 4: agent.v1.SyncRequest.retired:type_name -> agent.v1.Retired
 	6,  // 5: agent.v1.SyncResponse.snapshot:type_name -> agent.v1.Snapshot
 	9,  // 6: agent.v1.SyncResponse.upsert:type_name -> agent.v1.Release
 	8,  // 7: agent.v1.SyncResponse.forget:type_name -> agent.v1.Forget
-	17, // 8: agent.v1.SyncResponse.probes:type_name -> agent.v1.Probes
+	18, // 8: agent.v1.SyncResponse.probes:type_name -> agent.v1.Probes
 	22, // 9: agent.v1.SyncResponse.agent:type_name -> agent.v1.AgentTarget
 	24, // 10: agent.v1.SyncResponse.retire:type_name -> agent.v1.Retire
 	7,  // 11: agent.v1.Have.releases:type_name -> agent.v1.ReleaseRef
 	7,  // 12: agent.v1.Snapshot.releases:type_name -> agent.v1.ReleaseRef
 	10, // 13: agent.v1.Release.spec:type_name -> agent.v1.ReleaseSpec
-	12, // 14: agent.v1.ReleaseSpec.chart:type_name -> agent.v1.Chart
-	31, // 15: agent.v1.ReleaseSpec.timeout:type_name -> google.protobuf.Duration
+	13, // 14: agent.v1.ReleaseSpec.chart:type_name -> agent.v1.Chart
+	29, // 15: agent.v1.ReleaseSpec.timeout:type_name -> google.protobuf.Duration
 	0,  // 16: agent.v1.ReleaseSpec.remediation:type_name -> agent.v1.Remediation
 	1,  // 17: agent.v1.ReleaseSpec.drift:type_name -> agent.v1.DriftPolicy
 	2,  // 18: agent.v1.ReleaseSpec.adoption:type_name -> agent.v1.AdoptionPolicy
-	13, // 19: agent.v1.ReleaseSpec.outputs:type_name -> agent.v1.Output
+	14, // 19: agent.v1.ReleaseSpec.outputs:type_name -> agent.v1.Output
 	11, // 20: agent.v1.ReleaseSpec.leftovers:type_name -> agent.v1.Leftover
-	28, // 21: agent.v1.Leftover.labels:type_name -> agent.v1.Leftover.LabelsEntry
-	15, // 22: agent.v1.ReleaseStatus.progress:type_name -> agent.v1.Progress
-	16, // 23: agent.v1.ReleaseStatus.drift:type_name -> agent.v1.Drift
-	29, // 24: agent.v1.ReleaseStatus.outputs:type_name -> agent.v1.ReleaseStatus.OutputsEntry
-	32, // 25: agent.v1.ReleaseStatus.changed_at:type_name -> google.protobuf.Timestamp
-	32, // 26: agent.v1.ReleaseStatus.retry_at:type_name -> google.protobuf.Timestamp
-	18, // 27: agent.v1.Probes.probes:type_name -> agent.v1.Probe
-	19, // 28: agent.v1.Probe.workloads:type_name -> agent.v1.WorkloadProbe
-	30, // 29: agent.v1.WorkloadProbe.labels:type_name -> agent.v1.WorkloadProbe.LabelsEntry
-	21, // 30: agent.v1.Presence.present:type_name -> agent.v1.Present
-	12, // 31: agent.v1.AgentTarget.chart:type_name -> agent.v1.Chart
-	31, // 32: agent.v1.AgentTarget.connect_within:type_name -> google.protobuf.Duration
-	3,  // 33: agent.v1.ReleaseService.Sync:input_type -> agent.v1.SyncRequest
-	26, // 34: agent.v1.ReleaseService.FetchChart:input_type -> agent.v1.FetchChartRequest
-	4,  // 35: agent.v1.ReleaseService.Sync:output_type -> agent.v1.SyncResponse
-	27, // 36: agent.v1.ReleaseService.FetchChart:output_type -> agent.v1.FetchChartResponse
-	35, // [35:37] is the sub-list for method output_type
-	33, // [33:35] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	12, // 21: agent.v1.ReleaseSpec.node_marks:type_name -> agent.v1.NodeMarks
+	16, // 22: agent.v1.ReleaseStatus.progress:type_name -> agent.v1.Progress
+	17, // 23: agent.v1.ReleaseStatus.drift:type_name -> agent.v1.Drift
+	28, // 24: agent.v1.ReleaseStatus.outputs:type_name -> agent.v1.ReleaseStatus.OutputsEntry
+	30, // 25: agent.v1.ReleaseStatus.changed_at:type_name -> google.protobuf.Timestamp
+	30, // 26: agent.v1.ReleaseStatus.retry_at:type_name -> google.protobuf.Timestamp
+	19, // 27: agent.v1.Probes.probes:type_name -> agent.v1.Probe
+	21, // 28: agent.v1.Presence.present:type_name -> agent.v1.Present
+	13, // 29: agent.v1.AgentTarget.chart:type_name -> agent.v1.Chart
+	29, // 30: agent.v1.AgentTarget.connect_within:type_name -> google.protobuf.Duration
+	3,  // 31: agent.v1.ReleaseService.Sync:input_type -> agent.v1.SyncRequest
+	26, // 32: agent.v1.ReleaseService.FetchChart:input_type -> agent.v1.FetchChartRequest
+	4,  // 33: agent.v1.ReleaseService.Sync:output_type -> agent.v1.SyncResponse
+	27, // 34: agent.v1.ReleaseService.FetchChart:output_type -> agent.v1.FetchChartResponse
+	33, // [33:35] is the sub-list for method output_type
+	31, // [31:33] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_agent_v1_release_proto_init() }
@@ -2409,13 +2456,14 @@ func file_agent_v1_release_proto_init() {
 		(*SyncResponse_Agent)(nil),
 		(*SyncResponse_Retire)(nil),
 	}
+	file_agent_v1_release_proto_msgTypes[18].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_release_proto_rawDesc), len(file_agent_v1_release_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   28,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

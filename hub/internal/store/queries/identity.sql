@@ -1,6 +1,7 @@
--- name: TokenInsert :exec
+-- name: TokenInsert :execrows
 INSERT INTO join_tokens (id, cluster_id, secret_hash, uses, created_at, created_by, expires_at)
-VALUES (@id, @cluster_id, @secret_hash, @uses, @created_at, @created_by, @expires_at);
+SELECT @id, c.id, @secret_hash, @uses, @created_at, @created_by, @expires_at FROM clusters c
+WHERE c.id = @cluster_id AND c.retired_at IS NULL;
 
 -- name: TokensByCluster :many
 SELECT * FROM join_tokens WHERE cluster_id = @cluster_id ORDER BY created_at, id;
@@ -18,10 +19,10 @@ UPDATE join_tokens SET used = used + 1, last_used_at = @at::timestamptz WHERE id
 UPDATE join_tokens SET revoked_at = @at::timestamptz WHERE id = @id AND cluster_id = @cluster_id;
 
 -- name: MemberByIDForUpdate :one
-SELECT id, name, uid, joined_at, revoked_at FROM clusters WHERE id = @id FOR UPDATE;
+SELECT id, name, uid, joined_at, revoked_at, retired_at, gone_at FROM clusters WHERE id = @id FOR UPDATE;
 
 -- name: MemberByUID :one
-SELECT id, name, uid, joined_at, revoked_at FROM clusters WHERE uid = @uid::text;
+SELECT id, name, uid, joined_at, revoked_at, retired_at, gone_at FROM clusters WHERE uid = @uid::text AND retired_at IS NULL;
 
 -- name: MemberJoin :exec
 UPDATE clusters SET uid = @uid::text, agent_version = @agent_version, joined_at = coalesce(joined_at, @at::timestamptz), revoked_at = NULL

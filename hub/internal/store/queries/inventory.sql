@@ -2,7 +2,7 @@
 SELECT pg_advisory_xact_lock(@class::int, hashtext(@cluster_id::text));
 
 -- name: InventoryCluster :one
-SELECT name, facts, facts_digest FROM clusters WHERE id = @id;
+SELECT name, facts, facts_digest, (retired_at IS NOT NULL)::bool AS retired FROM clusters WHERE id = @id;
 
 -- name: NodeDigests :many
 SELECT name, digest FROM nodes WHERE cluster_id = @cluster_id;

@@ -1,5 +1,6 @@
 -- name: ReleaseClusterForShare :one
-SELECT (joined_at IS NOT NULL)::bool AS joined FROM clusters WHERE id = @id FOR SHARE;
+SELECT (joined_at IS NOT NULL)::bool AS joined, (retiring_at IS NOT NULL)::bool AS retiring
+FROM clusters WHERE id = @id AND retired_at IS NULL FOR SHARE;
 
 -- name: ReleaseList :many
 SELECT id, cluster_id, name, namespace, generation, digest, spec, removed_at, created_at, updated_at, status

@@ -32,10 +32,29 @@ func (q *Queries) ClusterDelete(ctx context.Context, db DBTX, id uuid.UUID) erro
 	return err
 }
 
+const clusterDropNodes = `-- name: ClusterDropNodes :exec
+DELETE FROM nodes WHERE cluster_id = $1
+`
+
+func (q *Queries) ClusterDropNodes(ctx context.Context, db DBTX, clusterID uuid.UUID) error {
+	_, err := db.Exec(ctx, clusterDropNodes, clusterID)
+	return err
+}
+
+const clusterDropReleases = `-- name: ClusterDropReleases :exec
+DELETE FROM releases WHERE cluster_id = $1
+`
+
+func (q *Queries) ClusterDropReleases(ctx context.Context, db DBTX, clusterID uuid.UUID) error {
+	_, err := db.Exec(ctx, clusterDropReleases, clusterID)
+	return err
+}
+
 const clusterFind = `-- name: ClusterFind :many
 SELECT
     c.id, c.name, c.labels, c.uid, c.agent_version, c.facts, c.facts_digest, c.degraded,
     c.created_at, c.joined_at, c.revoked_at, c.last_seen,
+    c.retire_generation, c.retiring_at, c.retired_at, c.gone_at, c.left_behind,
     s.replica, s.epoch, s.instance, s.remote_addr, s.connected_at, s.seen_at, s.lease_until,
     (SELECT count(*) FROM nodes n WHERE n.cluster_id = c.id) AS nodes,
     (SELECT count(*) FROM nodes n WHERE n.cluster_id = c.id AND n.ready) AS ready_nodes
@@ -43,47 +62,57 @@ FROM clusters c
 LEFT JOIN agent_sessions s ON s.cluster_id = c.id
 WHERE ($1::uuid IS NULL OR c.id = $1)
   AND ($2::text IS NULL OR c.name = $2)
-  AND c.name > $3::text
-ORDER BY c.name
-LIMIT $4::int
+  AND ($3::bool IS NULL OR (c.retired_at IS NOT NULL) = $3)
+  AND (c.name, c.id) > ($4::text, $5::uuid)
+ORDER BY c.name, c.id
+LIMIT $6::int
 `
 
 type ClusterFindParams struct {
-	ID    *uuid.UUID
-	Name  *string
-	After string
-	Lim   int32
+	ID      *uuid.UUID
+	Name    *string
+	Retired *bool
+	After   string
+	AfterID uuid.UUID
+	Lim     int32
 }
 
 type ClusterFindRow struct {
-	ID           uuid.UUID
-	Name         string
-	Labels       []byte
-	Uid          *string
-	AgentVersion string
-	Facts        []byte
-	FactsDigest  string
-	Degraded     []byte
-	CreatedAt    time.Time
-	JoinedAt     *time.Time
-	RevokedAt    *time.Time
-	LastSeen     *time.Time
-	Replica      *string
-	Epoch        *int64
-	Instance     *string
-	RemoteAddr   *string
-	ConnectedAt  *time.Time
-	SeenAt       *time.Time
-	LeaseUntil   *time.Time
-	Nodes        int64
-	ReadyNodes   int64
+	ID               uuid.UUID
+	Name             string
+	Labels           []byte
+	Uid              *string
+	AgentVersion     string
+	Facts            []byte
+	FactsDigest      string
+	Degraded         []byte
+	CreatedAt        time.Time
+	JoinedAt         *time.Time
+	RevokedAt        *time.Time
+	LastSeen         *time.Time
+	RetireGeneration int64
+	RetiringAt       *time.Time
+	RetiredAt        *time.Time
+	GoneAt           *time.Time
+	LeftBehind       []byte
+	Replica          *string
+	Epoch            *int64
+	Instance         *string
+	RemoteAddr       *string
+	ConnectedAt      *time.Time
+	SeenAt           *time.Time
+	LeaseUntil       *time.Time
+	Nodes            int64
+	ReadyNodes       int64
 }
 
 func (q *Queries) ClusterFind(ctx context.Context, db DBTX, arg ClusterFindParams) ([]ClusterFindRow, error) {
 	rows, err := db.Query(ctx, clusterFind,
 		arg.ID,
 		arg.Name,
+		arg.Retired,
 		arg.After,
+		arg.AfterID,
 		arg.Lim,
 	)
 	if err != nil {
@@ -106,6 +135,11 @@ func (q *Queries) ClusterFind(ctx context.Context, db DBTX, arg ClusterFindParam
 			&i.JoinedAt,
 			&i.RevokedAt,
 			&i.LastSeen,
+			&i.RetireGeneration,
+			&i.RetiringAt,
+			&i.RetiredAt,
+			&i.GoneAt,
+			&i.LeftBehind,
 			&i.Replica,
 			&i.Epoch,
 			&i.Instance,
@@ -161,6 +195,38 @@ func (q *Queries) ClusterLock(ctx context.Context, db DBTX, id uuid.UUID) (strin
 	var name string
 	err := row.Scan(&name)
 	return name, err
+}
+
+const clusterPresence = `-- name: ClusterPresence :one
+SELECT presence, presence_at FROM clusters WHERE id = $1
+`
+
+type ClusterPresenceRow struct {
+	Presence   []byte
+	PresenceAt *time.Time
+}
+
+func (q *Queries) ClusterPresence(ctx context.Context, db DBTX, id uuid.UUID) (ClusterPresenceRow, error) {
+	row := db.QueryRow(ctx, clusterPresence, id)
+	var i ClusterPresenceRow
+	err := row.Scan(&i.Presence, &i.PresenceAt)
+	return i, err
+}
+
+const clusterRetirement = `-- name: ClusterRetirement :one
+SELECT retire_generation, gone_at FROM clusters WHERE id = $1 AND (retiring_at IS NOT NULL OR retired_at IS NOT NULL)
+`
+
+type ClusterRetirementRow struct {
+	RetireGeneration int64
+	GoneAt           *time.Time
+}
+
+func (q *Queries) ClusterRetirement(ctx context.Context, db DBTX, id uuid.UUID) (ClusterRetirementRow, error) {
+	row := db.QueryRow(ctx, clusterRetirement, id)
+	var i ClusterRetirementRow
+	err := row.Scan(&i.RetireGeneration, &i.GoneAt)
+	return i, err
 }
 
 const clusterRevoke = `-- name: ClusterRevoke :exec
@@ -231,5 +297,46 @@ type ClusterSetFactsParams struct {
 
 func (q *Queries) ClusterSetFacts(ctx context.Context, db DBTX, arg ClusterSetFactsParams) error {
 	_, err := db.Exec(ctx, clusterSetFacts, arg.Facts, arg.FactsDigest, arg.ID)
+	return err
+}
+
+const clusterSetPresence = `-- name: ClusterSetPresence :exec
+UPDATE clusters SET presence = $1, presence_at = $2::timestamptz WHERE id = $3
+`
+
+type ClusterSetPresenceParams struct {
+	Presence []byte
+	At       time.Time
+	ID       uuid.UUID
+}
+
+func (q *Queries) ClusterSetPresence(ctx context.Context, db DBTX, arg ClusterSetPresenceParams) error {
+	_, err := db.Exec(ctx, clusterSetPresence, arg.Presence, arg.At, arg.ID)
+	return err
+}
+
+const clusterSetRetirement = `-- name: ClusterSetRetirement :exec
+UPDATE clusters SET retire_generation = $1, retiring_at = $2, retired_at = $3, gone_at = $4, left_behind = $5
+WHERE id = $6
+`
+
+type ClusterSetRetirementParams struct {
+	RetireGeneration int64
+	RetiringAt       *time.Time
+	RetiredAt        *time.Time
+	GoneAt           *time.Time
+	LeftBehind       []byte
+	ID               uuid.UUID
+}
+
+func (q *Queries) ClusterSetRetirement(ctx context.Context, db DBTX, arg ClusterSetRetirementParams) error {
+	_, err := db.Exec(ctx, clusterSetRetirement,
+		arg.RetireGeneration,
+		arg.RetiringAt,
+		arg.RetiredAt,
+		arg.GoneAt,
+		arg.LeftBehind,
+		arg.ID,
+	)
 	return err
 }

@@ -186,7 +186,7 @@ func (q *Queries) CertificatePurge(ctx context.Context, db DBTX, arg Certificate
 }
 
 const memberByIDForUpdate = `-- name: MemberByIDForUpdate :one
-SELECT id, name, uid, joined_at, revoked_at FROM clusters WHERE id = $1 FOR UPDATE
+SELECT id, name, uid, joined_at, revoked_at, retired_at, gone_at FROM clusters WHERE id = $1 FOR UPDATE
 `
 
 type MemberByIDForUpdateRow struct {
@@ -195,6 +195,8 @@ type MemberByIDForUpdateRow struct {
 	Uid       *string
 	JoinedAt  *time.Time
 	RevokedAt *time.Time
+	RetiredAt *time.Time
+	GoneAt    *time.Time
 }
 
 func (q *Queries) MemberByIDForUpdate(ctx context.Context, db DBTX, id uuid.UUID) (MemberByIDForUpdateRow, error) {
@@ -206,12 +208,14 @@ func (q *Queries) MemberByIDForUpdate(ctx context.Context, db DBTX, id uuid.UUID
 		&i.Uid,
 		&i.JoinedAt,
 		&i.RevokedAt,
+		&i.RetiredAt,
+		&i.GoneAt,
 	)
 	return i, err
 }
 
 const memberByUID = `-- name: MemberByUID :one
-SELECT id, name, uid, joined_at, revoked_at FROM clusters WHERE uid = $1::text
+SELECT id, name, uid, joined_at, revoked_at, retired_at, gone_at FROM clusters WHERE uid = $1::text AND retired_at IS NULL
 `
 
 type MemberByUIDRow struct {
@@ -220,6 +224,8 @@ type MemberByUIDRow struct {
 	Uid       *string
 	JoinedAt  *time.Time
 	RevokedAt *time.Time
+	RetiredAt *time.Time
+	GoneAt    *time.Time
 }
 
 func (q *Queries) MemberByUID(ctx context.Context, db DBTX, uid string) (MemberByUIDRow, error) {
@@ -231,6 +237,8 @@ func (q *Queries) MemberByUID(ctx context.Context, db DBTX, uid string) (MemberB
 		&i.Uid,
 		&i.JoinedAt,
 		&i.RevokedAt,
+		&i.RetiredAt,
+		&i.GoneAt,
 	)
 	return i, err
 }
@@ -312,32 +320,36 @@ func (q *Queries) TokenByIDForUpdate(ctx context.Context, db DBTX, id string) (J
 	return i, err
 }
 
-const tokenInsert = `-- name: TokenInsert :exec
+const tokenInsert = `-- name: TokenInsert :execrows
 INSERT INTO join_tokens (id, cluster_id, secret_hash, uses, created_at, created_by, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+SELECT $1, c.id, $2, $3, $4, $5, $6 FROM clusters c
+WHERE c.id = $7 AND c.retired_at IS NULL
 `
 
 type TokenInsertParams struct {
 	ID         string
-	ClusterID  uuid.UUID
 	SecretHash []byte
 	Uses       int32
 	CreatedAt  time.Time
 	CreatedBy  string
 	ExpiresAt  time.Time
+	ClusterID  uuid.UUID
 }
 
-func (q *Queries) TokenInsert(ctx context.Context, db DBTX, arg TokenInsertParams) error {
-	_, err := db.Exec(ctx, tokenInsert,
+func (q *Queries) TokenInsert(ctx context.Context, db DBTX, arg TokenInsertParams) (int64, error) {
+	result, err := db.Exec(ctx, tokenInsert,
 		arg.ID,
-		arg.ClusterID,
 		arg.SecretHash,
 		arg.Uses,
 		arg.CreatedAt,
 		arg.CreatedBy,
 		arg.ExpiresAt,
+		arg.ClusterID,
 	)
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const tokenRevoke = `-- name: TokenRevoke :execrows

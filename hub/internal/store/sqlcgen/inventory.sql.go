@@ -142,19 +142,25 @@ func (q *Queries) DevicesUpsert(ctx context.Context, db DBTX, arg DevicesUpsertP
 }
 
 const inventoryCluster = `-- name: InventoryCluster :one
-SELECT name, facts, facts_digest FROM clusters WHERE id = $1
+SELECT name, facts, facts_digest, (retired_at IS NOT NULL)::bool AS retired FROM clusters WHERE id = $1
 `
 
 type InventoryClusterRow struct {
 	Name        string
 	Facts       []byte
 	FactsDigest string
+	Retired     bool
 }
 
 func (q *Queries) InventoryCluster(ctx context.Context, db DBTX, id uuid.UUID) (InventoryClusterRow, error) {
 	row := db.QueryRow(ctx, inventoryCluster, id)
 	var i InventoryClusterRow
-	err := row.Scan(&i.Name, &i.Facts, &i.FactsDigest)
+	err := row.Scan(
+		&i.Name,
+		&i.Facts,
+		&i.FactsDigest,
+		&i.Retired,
+	)
 	return i, err
 }
 

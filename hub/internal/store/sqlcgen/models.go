@@ -117,6 +117,14 @@ type Clusters struct {
 	AgentStatus []byte
 	// A tombstone: taken out of the fleet, name and UID are free. The row stays until the agent has removed what is ours, if it ever comes back.
 	RetiredAt *time.Time
+	// Counts the decisions to take the cluster out of the fleet; 0: there was none.
+	RetireGeneration int64
+	// When its agent was first to remove what is ours.
+	RetiringAt *time.Time
+	// When the agent said that it has.
+	GoneAt *time.Time
+	// What the agent could not remove, a sentence each.
+	LeftBehind []byte
 }
 
 // The devices of nodes.facts once more, a row each, for fleet-wide search.

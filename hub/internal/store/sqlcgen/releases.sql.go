@@ -209,14 +209,20 @@ func (q *Queries) ReleaseByNameForUpdate(ctx context.Context, db DBTX, arg Relea
 }
 
 const releaseClusterForShare = `-- name: ReleaseClusterForShare :one
-SELECT (joined_at IS NOT NULL)::bool AS joined FROM clusters WHERE id = $1 FOR SHARE
+SELECT (joined_at IS NOT NULL)::bool AS joined, (retiring_at IS NOT NULL)::bool AS retiring
+FROM clusters WHERE id = $1 AND retired_at IS NULL FOR SHARE
 `
 
-func (q *Queries) ReleaseClusterForShare(ctx context.Context, db DBTX, id uuid.UUID) (bool, error) {
+type ReleaseClusterForShareRow struct {
+	Joined   bool
+	Retiring bool
+}
+
+func (q *Queries) ReleaseClusterForShare(ctx context.Context, db DBTX, id uuid.UUID) (ReleaseClusterForShareRow, error) {
 	row := db.QueryRow(ctx, releaseClusterForShare, id)
-	var joined bool
-	err := row.Scan(&joined)
-	return joined, err
+	var i ReleaseClusterForShareRow
+	err := row.Scan(&i.Joined, &i.Retiring)
+	return i, err
 }
 
 const releaseDelete = `-- name: ReleaseDelete :exec
