@@ -76,26 +76,36 @@ func readKeyset(path string) (*keyset.Handle, error) {
 	return handle, nil
 }
 
+// NewKeyset makes a key-encryption key in the form of the keyring's file, for
+// those who bring that file from elsewhere: a Secret that all replicas mount.
+func NewKeyset() ([]byte, error) {
+	handle, err := keyset.NewHandle(aead.AES256GCMKeyTemplate())
+	if err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
+	var buf bytes.Buffer
+	if err := insecurecleartextkeyset.Write(handle, keyset.NewJSONWriter(&buf)); err != nil {
+		return nil, fmt.Errorf("encode key: %w", err)
+	}
+	return buf.Bytes(), nil
+}
+
 // createKeyset writes a whole file aside and links it into place, so that no
 // reader meets half of it and no starter overwrites another's.
 func createKeyset(dir, path string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make key folder: %w", err)
 	}
-	handle, err := keyset.NewHandle(aead.AES256GCMKeyTemplate())
+	content, err := NewKeyset()
 	if err != nil {
-		return fmt.Errorf("make key: %w", err)
-	}
-	var buf bytes.Buffer
-	if err := insecurecleartextkeyset.Write(handle, keyset.NewJSONWriter(&buf)); err != nil {
-		return fmt.Errorf("encode key: %w", err)
+		return err
 	}
 	tmp, err := os.CreateTemp(dir, kekFile+".*") // 0600 by CreateTemp's contract
 	if err != nil {
 		return fmt.Errorf("write key: %w", err)
 	}
 	defer func() { _ = os.Remove(tmp.Name()) }()
-	_, werr := tmp.Write(buf.Bytes())
+	_, werr := tmp.Write(content)
 	if err := errors.Join(werr, tmp.Sync(), tmp.Close()); err != nil {
 		return fmt.Errorf("write key: %w", err)
 	}

@@ -2,10 +2,12 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/budecosystem/budcluster/hub"
+	"github.com/budecosystem/budcluster/internal/secret"
 )
 
 func newServe(p program) *cobra.Command {
@@ -65,11 +67,11 @@ database role may not change the schema.`,
 func newAdmin(p program) *cobra.Command {
 	admin := &cobra.Command{
 		Use:     "admin",
-		Short:   "Do what needs the database and no API key",
+		Short:   "Do what needs no API key",
 		Example: "  budcluster-hub admin create-key --name alice --role admin",
 		Args:    cobra.NoArgs,
 	}
-	admin.AddCommand(newCreateKey(p))
+	admin.AddCommand(newCreateKey(p), newCreateEncryptionKey(p))
 	return admin
 }
 
@@ -106,6 +108,29 @@ more are made by 'budcluster key create'.`,
 	cmd.Flags().StringVar(&role, "role", "admin", "viewer, operator or admin")
 	_ = cmd.MarkFlagRequired("name")
 	return cmd
+}
+
+func newCreateEncryptionKey(p program) *cobra.Command {
+	return &cobra.Command{
+		Use:   "create-encryption-key",
+		Short: "Make the key that seals a hub's secrets, and print it",
+		Long: `Makes the key that seals the CA's private key and all secret values, and prints
+it on standard output. A hub makes one by itself where it may write to
+cryptoKeysDir; this is for hubs that are given theirs, such as the replicas in
+a cluster that mount one Secret. The file's name is kek.json. Keep a copy: what
+it sealed cannot be read without it.`,
+		Example: `  budcluster-hub admin create-encryption-key |
+    kubectl -n budcluster create secret generic hub-key --from-file=kek.json=/dev/stdin`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			key, err := secret.NewKeyset()
+			if err != nil {
+				return err //nolint:wrapcheck // a sentence already
+			}
+			_, err = fmt.Fprintln(p.out, strings.TrimSpace(string(key)))
+			return err
+		},
+	}
 }
 
 func newConfig(p program) *cobra.Command {

@@ -40,7 +40,7 @@ of these wins. An unknown setting is an error.`,
 	}
 	root.SetOut(p.out)
 	root.SetErr(p.err)
-	root.AddCommand(newServe(p), newMigrate(p), newAdmin(p), newConfig(p), newVersion(p))
+	root.AddCommand(newServe(p), newMigrate(p), newAdmin(p), newCheck(p), newConfig(p), newVersion(p))
 	return root
 }
 
