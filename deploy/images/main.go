@@ -2,8 +2,11 @@
 // images, with no container engine and no base image to pull:
 //
 //	bin/budcluster-agent ─┐                    ┌─► dist/budcluster-agent.tar   docker-archive
-//	bin/budcluster-hub   ─┼─► pack.Image ──────┤
-//	CA certificates      ─┘   (2 layers)       └─► dist/oci                    one OCI layout with all of them
+//	bin/budcluster-hub   ─┼─► pack.Image ──────┼─► dist/budcluster-hub.tar     docker-archive
+//	CA certificates      ─┘                    └─► dist/oci                    one OCI layout with all of them
+//
+// The hub's image has the agent's program too, in the very layer of the agent's
+// image.
 //
 // A docker-archive is what `docker load`, `podman load` and `ctr images import`
 // read; the layout is what skopeo, oras and crane push. The same input gives
@@ -144,6 +147,8 @@ func (o options) specs() []pack.Spec {
 	hub.Title = "BudCluster hub"
 	hub.Description = "Knows and steers a fleet of Kubernetes clusters, and holds no key to any of them"
 	hub.Binary = filepath.Join(o.bin, "budcluster-hub")
+	// The hub runs the agent's program to install an agent with a kubeconfig: it has no Kubernetes client of its own.
+	hub.Further = []string{agent.Binary}
 	hub.Arguments = []string{"serve"}
 	hub.StateDir = "/var/lib/budcluster"
 	hub.Environment = []string{"BUDCLUSTER_STATE_DIR=/var/lib/budcluster"}

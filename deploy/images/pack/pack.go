@@ -1,14 +1,16 @@
-// Package pack makes a container image out of one static binary.
+// Package pack makes a container image out of static binaries.
 //
-// The image has two layers, both written here byte for byte, so that the same
-// input gives the same digest:
+// The image has a layer for its files and one for each binary, all written here
+// byte for byte, so that the same input gives the same digest:
 //
 //	layer 1  /etc/passwd /etc/group /etc/ssl/certs/ca-certificates.crt /tmp, the state folder
-//	layer 2  /usr/local/bin/<binary>
+//	layer 2  /usr/local/bin/<further binary>, for each
+//	layer 3  /usr/local/bin/<binary>
 //
-// The first seldom changes, so a new version costs a cluster one layer. There
-// is no shell and no package manager in it; the user is 65532, and any other
-// user works as well (OpenShift chooses its own).
+// The first seldom changes, so a new version costs a cluster one layer. A
+// binary that is in two images is the same layer in both: a registry keeps it
+// once. There is no shell and no package manager in an image; the user is 65532,
+// and any other user works as well (OpenShift chooses its own).
 package pack
 
 import (
@@ -22,6 +24,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -45,7 +48,8 @@ type Spec struct {
 	Revision     string // commit; empty if unknown
 	Architecture string // amd64, arm64
 	Created      time.Time
-	Binary       string   // path of the static binary
+	Binary       string   // path of the static binary that the image runs
+	Further      []string // paths of static binaries that it calls, or that are called by hand
 	Arguments    []string // default arguments
 	Environment  []string
 	StateDir     string // folder that the user may write to; empty for none
@@ -57,50 +61,66 @@ type Spec struct {
 
 // Size is what an image weighs.
 type Size struct {
-	Binary int64 // bytes on disk
+	Binary int64 // bytes on disk of the binary that it runs
 	Image  int64 // bytes of all compressed layers and of the configuration
 }
 
 // Image builds the image and checks it against the limits.
 func Image(spec Spec) (v1.Image, Size, error) {
-	binary, err := os.ReadFile(spec.Binary)
-	if err != nil {
-		return nil, Size{}, fmt.Errorf("read binary: %w", err)
-	}
-	if err := checkStatic(binary); err != nil {
-		return nil, Size{}, fmt.Errorf("%s: %w", spec.Binary, err)
-	}
 	base, err := layer(spec.Created, baseFiles(spec))
 	if err != nil {
 		return nil, Size{}, fmt.Errorf("base layer: %w", err)
 	}
-	program, err := layer(spec.Created, []file{
+	layers := []mutate.Addendum{spec.addendum("base", base)}
+	var size int64 // of the last, which is the image's own
+	for _, path := range append(slices.Clone(spec.Further), spec.Binary) {
+		var program v1.Layer
+		if program, size, err = programLayer(path, spec.Created); err != nil {
+			return nil, Size{}, err
+		}
+		layers = append(layers, spec.addendum(filepath.Base(path), program))
+	}
+	image, err := assemble(spec, layers)
+	if err != nil {
+		return nil, Size{}, err
+	}
+	all, err := measure(image, size)
+	if err != nil {
+		return nil, Size{}, err
+	}
+	return image, all, checkLimits(spec, all)
+}
+
+// programLayer holds one static binary and nothing else, so that it does not
+// depend on the image that it is for.
+func programLayer(path string, created time.Time) (v1.Layer, int64, error) {
+	binary, err := os.ReadFile(path)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read binary: %w", err)
+	}
+	if err := checkStatic(binary); err != nil {
+		return nil, 0, fmt.Errorf("%s: %w", path, err)
+	}
+	program, err := layer(created, []file{
 		{name: "usr/", mode: 0o755, dir: true},
 		{name: "usr/local/", mode: 0o755, dir: true},
 		{name: "usr/local/bin/", mode: 0o755, dir: true},
-		{name: "usr/local/bin/" + filepath.Base(spec.Binary), mode: 0o755, data: binary},
+		{name: "usr/local/bin/" + filepath.Base(path), mode: 0o755, data: binary},
 	})
 	if err != nil {
-		return nil, Size{}, fmt.Errorf("program layer: %w", err)
+		return nil, 0, fmt.Errorf("program layer: %w", err)
 	}
-	image, err := assemble(spec, base, program)
-	if err != nil {
-		return nil, Size{}, err
-	}
-	size, err := measure(image, int64(len(binary)))
-	if err != nil {
-		return nil, Size{}, err
-	}
-	return image, size, checkLimits(spec, size)
+	return program, int64(len(binary)), nil
 }
 
-func assemble(spec Spec, base, program v1.Layer) (v1.Image, error) {
+func (s Spec) addendum(what string, l v1.Layer) mutate.Addendum {
+	return mutate.Addendum{Layer: l, History: v1.History{Created: v1.Time{Time: s.Created}, CreatedBy: "budcluster images: " + what}}
+}
+
+func assemble(spec Spec, layers []mutate.Addendum) (v1.Image, error) {
 	image := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
 	image = mutate.ConfigMediaType(image, types.OCIConfigJSON)
-	image, err := mutate.Append(image,
-		mutate.Addendum{Layer: base, History: v1.History{Created: v1.Time{Time: spec.Created}, CreatedBy: "budcluster images: base"}},
-		mutate.Addendum{Layer: program, History: v1.History{Created: v1.Time{Time: spec.Created}, CreatedBy: "budcluster images: " + filepath.Base(spec.Binary)}},
-	)
+	image, err := mutate.Append(image, layers...)
 	if err != nil {
 		return nil, fmt.Errorf("append layers: %w", err)
 	}

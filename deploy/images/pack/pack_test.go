@@ -76,7 +76,6 @@ func list(t *testing.T, image v1.Image) map[string]*tar.Header {
 	t.Helper()
 	layers, err := image.Layers()
 	require.NoError(t, err)
-	require.Len(t, layers, 2)
 	files := map[string]*tar.Header{}
 	for _, l := range layers {
 		r, err := l.Uncompressed()
@@ -93,6 +92,49 @@ func list(t *testing.T, image v1.Image) map[string]*tar.Header {
 		require.NoError(t, r.Close())
 	}
 	return files
+}
+
+// TestFurtherBinaryIsTheSameLayer: the agent in the hub's image costs a
+// registry, and a node that has the agent's image, nothing.
+func TestFurtherBinaryIsTheSameLayer(t *testing.T) {
+	t.Parallel()
+	agent := spec(t)
+	alone, _, err := pack.Image(agent)
+	require.NoError(t, err)
+	hub := agent
+	hub.Binary = filepath.Join(t.TempDir(), "budcluster-hub")
+	require.NoError(t, os.WriteFile(hub.Binary, append(elfHeader(), 0), 0o755))
+	hub.Further = []string{agent.Binary}
+	hub.Created = agent.Created
+	both, size, err := pack.Image(hub)
+	require.NoError(t, err)
+	require.EqualValues(t, 65, size.Binary, "of the binary that it runs")
+
+	files := list(t, both)
+	require.Equal(t, int64(0o755), files["usr/local/bin/budcluster-agent"].Mode)
+	require.Equal(t, int64(0o755), files["usr/local/bin/budcluster-hub"].Mode)
+	config, err := both.ConfigFile()
+	require.NoError(t, err)
+	require.Equal(t, []string{"/usr/local/bin/budcluster-hub"}, config.Config.Entrypoint)
+	require.Equal(t, layerDigests(t, alone)[1], layerDigests(t, both)[1])
+	require.Len(t, layerDigests(t, both), 3)
+
+	hub.Further = []string{hub.Binary + "-missing"}
+	_, _, err = pack.Image(hub)
+	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+func layerDigests(t *testing.T, image v1.Image) []string {
+	t.Helper()
+	layers, err := image.Layers()
+	require.NoError(t, err)
+	var all []string
+	for _, l := range layers {
+		d, err := l.Digest()
+		require.NoError(t, err)
+		all = append(all, d.String())
+	}
+	return all
 }
 
 func TestSameInputSameDigest(t *testing.T) {
