@@ -79,10 +79,19 @@ func values(t *testing.T, text string) map[string]any {
 // against the schema, then the templates.
 func render(t *testing.T, v map[string]any) (map[string]string, error) {
 	t.Helper()
-	c := load(t)
+	return renderChart(load(t), charts.AgentName, v)
+}
+
+func renderChart(c *chart.Chart, release string, v map[string]any) (map[string]string, error) {
+	return renderOn("v1.33.0", c, release, v)
+}
+
+// renderOn renders for a cluster of that version.
+func renderOn(version string, c *chart.Chart, release string, v map[string]any) (map[string]string, error) {
 	capabilities := chartutil.DefaultCapabilities.Copy()
+	capabilities.KubeVersion = chartutil.KubeVersion{Version: version}
 	all, err := chartutil.ToRenderValues(c, v, chartutil.ReleaseOptions{
-		Name: charts.AgentName, Namespace: namespace, IsInstall: true, Revision: 1,
+		Name: release, Namespace: namespace, IsInstall: true, Revision: 1,
 	}, capabilities)
 	if err != nil {
 		return nil, err
@@ -93,7 +102,7 @@ func render(t *testing.T, v map[string]any) (map[string]string, error) {
 	}
 	files := map[string]string{}
 	for name, text := range rendered {
-		name = strings.TrimPrefix(name, charts.AgentName+"/templates/")
+		name = strings.TrimPrefix(name, c.Name()+"/templates/")
 		if strings.TrimSpace(text) != "" && !strings.HasPrefix(path.Base(name), "_") {
 			files[name] = text
 		}
@@ -119,7 +128,9 @@ func objects(t *testing.T, files map[string]string) []*unstructured.Unstructured
 			require.NoError(t, err)
 			var object map[string]any
 			require.NoError(t, syaml.UnmarshalStrict(doc, &object), name)
-			all = append(all, &unstructured.Unstructured{Object: object})
+			if len(object) > 0 { // nothing but a comment: a part that is switched off
+				all = append(all, &unstructured.Unstructured{Object: object})
+			}
 		}
 	}
 	return all
