@@ -101,6 +101,7 @@ func rules() []string {
 		"hub/internal/enroll",
 		"hub/internal/event",
 		"hub/internal/inventory",
+		"hub/internal/notify",
 		"hub/internal/release",
 		"hub/internal/workflow",
 	}

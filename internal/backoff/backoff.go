@@ -34,3 +34,16 @@ func (b *Backoff) Next() time.Duration {
 
 // Reset starts again at base: the thing worked.
 func (b *Backoff) Reset() { b.next = b.base }
+
+// After gives a random wait for something that has failed so many times in a
+// row, and of which nobody kept a Backoff: in (0, d], where d is base after the
+// first failure and doubles with each further one up to the limit.
+func After(base, limit time.Duration, failures int) time.Duration {
+	base = max(base, time.Millisecond)
+	limit = max(limit, base)
+	d := base
+	for i := 1; i < failures && d < limit; i++ {
+		d = min(d, limit/2) * 2
+	}
+	return 1 + rand.N(min(d, limit)) //nolint:gosec // jitter is no secret
+}

@@ -35,3 +35,20 @@ func TestBackoff(t *testing.T) {
 		}
 	}
 }
+
+func TestAfter(t *testing.T) {
+	t.Parallel()
+	const base, limit = 250 * time.Millisecond, 30 * time.Second
+	for failures, bound := range map[int]time.Duration{0: base, 1: base, 2: 2 * base, 5: 16 * base, 8: limit, 1 << 30: limit} {
+		var highest time.Duration
+		for range 200 {
+			d := backoff.After(base, limit, failures)
+			require.Positive(t, d)
+			require.LessOrEqual(t, d, bound, failures)
+			highest = max(highest, d)
+		}
+		require.Greater(t, highest, bound/2, "the jitter is full")
+	}
+	require.Positive(t, backoff.After(0, 0, -1))
+	require.Positive(t, backoff.After(1, math.MaxInt64, 100))
+}

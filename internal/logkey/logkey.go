@@ -78,6 +78,7 @@ const (
 	Task         = "task"
 	Timeout      = "timeout"
 	TokenID      = "token_id"
+	Topic        = "topic"
 	TraceID      = "trace_id"
 	TenantID     = "tenant_id"
 	URL          = "url"

@@ -34,6 +34,7 @@ const (
 const (
 	lockEvents    = 0x627501
 	lockInventory = 0x627502
+	lockOutbox    = 0x627503
 )
 
 // Store is the database.

@@ -181,6 +181,28 @@ type Nodes struct {
 	UpdatedAt time.Time
 }
 
+// Messages for topics, written in the transaction of the change that they tell of, and delivered in order per stream and topic.
+type Outbox struct {
+	ID int64
+	// The workflow or the cluster that it is about. No reference: what is not delivered yet outlives it.
+	Stream uuid.UUID
+	Topic  string
+	// What it says, unique in its stream: a replay of the same writes nothing.
+	Key string
+	// The id of the CloudEvent, the same on each topic and with each attempt.
+	EventID   uuid.UUID
+	Type      string
+	Source    string
+	Body      []byte
+	WrittenAt time.Time
+	// When it may be attempted: while it is attempted, the end of the lease.
+	DueAt    time.Time
+	Attempts int32
+	Error    string
+	SentAt   *time.Time
+	DeadAt   *time.Time
+}
+
 // Desired state. A row with removed_at is a tombstone: it stays until the agent reports the removal of its generation.
 type Releases struct {
 	ID          uuid.UUID
