@@ -92,10 +92,15 @@ type claimedTurn struct {
 	broken          error // an event or the history cannot be read
 }
 
+// loadEventsSQL says of each event whether it is for the execution that is on.
+// An answer to a former one is there when it was committed while the turn that
+// continued as new waited for the instance's row: what that turn sweeps, it
+// saw before it waited.
 const loadEventsSQL = `
-SELECT e.instance_id, e.seq, e.event FROM unnest($1::text[]) i(id)
+SELECT e.instance_id, e.seq, e.event, e.execution_id IS NULL OR e.execution_id = i.execution
+FROM unnest($1::text[], $2::text[]) i(id, execution)
 CROSS JOIN LATERAL (
-    SELECT * FROM wf.events WHERE instance_id = i.id AND visible_at <= now() ORDER BY seq LIMIT $2
+    SELECT * FROM wf.events WHERE instance_id = i.id AND visible_at <= now() ORDER BY seq LIMIT $3
 ) e ORDER BY e.instance_id, e.seq`
 
 const loadRestSQL = `
@@ -110,9 +115,10 @@ ORDER BY h.instance_id, h.turn`
 // load reads the events of claimed instances, and the histories of those that
 // this process does not remember.
 func (h *Hub) load(ctx context.Context, claimed []*claimedTurn) error {
-	ids, unknown, byID := make([]string, len(claimed)), []string{}, make(map[string]*claimedTurn, len(claimed))
+	ids, executions := make([]string, len(claimed)), make([]string, len(claimed))
+	unknown, byID := []string{}, make(map[string]*claimedTurn, len(claimed))
 	for i, c := range claimed {
-		ids[i], byID[c.id] = c.id, c
+		ids[i], executions[i], byID[c.id] = c.id, c.execution, c
 		if c.turns == 0 {
 			continue
 		}
@@ -123,10 +129,11 @@ func (h *Hub) load(ctx context.Context, claimed []*claimedTurn) error {
 	var batch pgx.Batch
 	var id string
 	var raw []byte
-	batch.Queue(loadEventsSQL, ids, maxEvents).Query(func(rows pgx.Rows) error {
+	batch.Queue(loadEventsSQL, ids, executions, maxEvents).Query(func(rows pgx.Rows) error {
 		var seq int64
-		_, err := pgx.ForEachRow(rows, []any{&id, &seq, &raw}, func() error {
-			byID[id].add(seq, raw)
+		var ours bool
+		_, err := pgx.ForEachRow(rows, []any{&id, &seq, &raw, &ours}, func() error {
+			byID[id].add(seq, raw, ours)
 			return nil
 		})
 		return err
@@ -166,16 +173,21 @@ func (h *Hub) load(ctx context.Context, claimed []*claimedTurn) error {
 	return nil
 }
 
-func (c *claimedTurn) add(seq int64, raw []byte) {
+// add notes an event. One that is not ours goes with the turn, unseen.
+func (c *claimedTurn) add(seq int64, raw []byte, ours bool) {
+	c.consumed = append(c.consumed, seq)
+	if len(c.consumed) == maxEvents { // there may be more
+		c.rest = &time.Time{}
+	}
+	if !ours {
+		return
+	}
 	e, err := decodeEvent(raw)
 	if err != nil {
 		c.broken = fmt.Errorf("event %d: %w", seq, err)
 		return
 	}
-	c.events, c.consumed = append(c.events, e), append(c.consumed, seq)
-	if len(c.events) == maxEvents { // there may be more
-		c.rest = &time.Time{}
-	}
+	c.events = append(c.events, e)
 }
 
 // items makes work items of claimed instances. One that nothing is due for,

@@ -92,8 +92,12 @@ func (h *Hub) startChild(ctx context.Context, tx pgx.Tx, parent *turnOp, m messa
 	if len(started) > 0 {
 		h.turns.look()
 		h.cache.forget(m.target)
-		_, err := tx.Exec(ctx, "DELETE FROM wf.history WHERE instance_id = $1", m.target)
-		return nil, err
+		for _, table := range []string{"history", "events"} { // what came for the former after its end
+			if _, err := tx.Exec(ctx, "DELETE FROM wf."+table+" WHERE instance_id = $1", m.target); err != nil {
+				return nil, err
+			}
+		}
+		return nil, nil
 	}
 	raw, err := marshal(&protos.HistoryEvent{
 		EventId: -1, Timestamp: timestamppb.Now(),

@@ -21,7 +21,7 @@ type turn struct {
 	execution string
 	turns     int        // that the instance has had
 	consumed  []int64    // events that this turn takes
-	rest      *time.Time // when the earliest event is due that it leaves
+	rest      *time.Time // when the earliest event is due that it leaves; zero when not all fitted
 	bytes     int        // of the history so far
 }
 
@@ -177,8 +177,8 @@ func newTurnOp(t *turn, s *protos.WorkflowRuntimeState) (*turnOp, error) {
 		custom:    clean(s.GetCustomStatus().GetValue()), next: t.rest,
 	}
 	op.setOutcome(s)
-	if op.fresh {
-		op.next = nil // timers of what was before
+	if op.fresh && t.rest != nil && !t.rest.IsZero() {
+		op.next = nil // a timer of what was before; events that did not fit stay
 	}
 	var err error
 	if op.history, err = encodeEvents(s.GetNewEvents()); err != nil {
