@@ -23,13 +23,14 @@ CREATE TABLE cluster_components (
     name text NOT NULL,
     wanted text NOT NULL,
     version text NOT NULL DEFAULT '',
+    digest text NOT NULL DEFAULT '',
     values json,
     updated_by text NOT NULL,
     updated_at timestamptz NOT NULL,
     PRIMARY KEY (cluster_id, name)
 );
 COMMENT ON TABLE cluster_components IS 'Where a cluster departs from the catalogue. No row: as the catalogue says.';
-COMMENT ON COLUMN cluster_components.wanted IS 'Auto: as the facts say; Yes; No.';
+COMMENT ON COLUMN cluster_components.wanted IS 'auto: as the facts say; yes; no.';
 
 -- +goose Down
 DROP TABLE cluster_components;

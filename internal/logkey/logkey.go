@@ -74,6 +74,7 @@ const (
 	Stack        = "stack"
 	State        = "state"
 	Status       = "status"
+	Step         = "step"
 	Stream       = "stream"
 	Task         = "task"
 	Timeout      = "timeout"
@@ -86,4 +87,5 @@ const (
 	Wait         = "wait"
 	WatchedKind  = "watched_kind"
 	WorkerID     = "worker_id"
+	Workflow     = "workflow"
 )

@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"maps"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ const (
 	maxDegraded = 32
 	maxReason   = 128
 	maxMessage  = 2048
+	maxURL      = 2048
 )
 
 var (
@@ -114,4 +116,16 @@ func degradedMessage(degraded []Degradation) string {
 		parts = append(parts, d.Reason+": "+d.Message)
 	}
 	return strings.Join(parts, "; ")
+}
+
+// checkIngressURL accepts what a browser would, without credentials.
+func checkIngressURL(text string) error {
+	if text == "" {
+		return nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || len(text) > maxURL || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil {
+		return invalid.New("ingressURL", "%q is not a URL of the form https://host/path", invalid.Clip(text))
+	}
+	return nil
 }

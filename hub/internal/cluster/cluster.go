@@ -22,6 +22,8 @@ type Cluster struct {
 	ID     uuid.UUID
 	Name   string
 	Labels map[string]string
+	// IngressURL is where the cluster's models are reached; empty when nobody said.
+	IngressURL string
 	// UID is that of the kube-system namespace; empty until the cluster joined.
 	UID          string
 	AgentVersion string

@@ -157,6 +157,32 @@ func (s *Service) Delete(ctx context.Context, actor, ref string, force bool) err
 	return nil
 }
 
+// SetIngressURL records where the cluster's models are reached; empty forgets
+// it.
+func (s *Service) SetIngressURL(ctx context.Context, actor, ref, ingressURL string) (c *Cluster, err error) {
+	if err := checkIngressURL(ingressURL); err != nil {
+		return nil, err
+	}
+	found, err := s.Get(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	err = s.store.InTx(ctx, func(ctx context.Context) error {
+		if c, err = s.store.ClusterLock(ctx, found.ID); err != nil || c.IngressURL == ingressURL {
+			return err
+		}
+		if err := s.store.ClusterSetIngressURL(ctx, c.ID, ingressURL); err != nil {
+			return err
+		}
+		c.IngressURL = ingressURL
+		return s.store.AppendEvents(ctx, s.event(c, event.ClusterChanged, actor, fmt.Sprintf("cluster %s is reached at %q", c.Name, ingressURL)))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("set ingress URL of cluster %s: %w", found.Name, err)
+	}
+	return c, nil
+}
+
 // Revoke refuses the cluster's certificates and join tokens from now on. Its
 // releases stay as they are. Joining again with a token that is made afterwards
 // ends the revocation.

@@ -40,6 +40,7 @@ type Register interface {
 	// ClusterDelete deletes the cluster and all that belongs to it.
 	ClusterDelete(ctx context.Context, id uuid.UUID) error
 	// ClusterRevoke marks the cluster, its certificates and its join tokens.
+	ClusterSetIngressURL(ctx context.Context, id uuid.UUID, ingressURL string) error
 	ClusterRevoke(ctx context.Context, id uuid.UUID, at time.Time) error
 	ClusterReleaseCount(ctx context.Context, id uuid.UUID) (int, error)
 	ClusterSetDegraded(ctx context.Context, id uuid.UUID, degraded []Degradation) error

@@ -1,6 +1,7 @@
 package component
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -115,8 +116,17 @@ func (p *planner) compare(entry *Component, item *Item, have Installed) {
 	}
 }
 
-// ValuesDigest names values by what they say.
+// ValuesDigest names values by what they say, however they are written.
 func ValuesDigest(values json.RawMessage) string {
+	if decoder := json.NewDecoder(bytes.NewReader(values)); len(values) > 0 {
+		decoder.UseNumber()
+		var said any
+		if err := decoder.Decode(&said); err == nil {
+			if raw, err := json.Marshal(said); err == nil {
+				values = raw
+			}
+		}
+	}
 	sum := sha256.Sum256(values)
 	return "sha256:" + hex.EncodeToString(sum[:])
 }

@@ -54,6 +54,8 @@ type Spec struct {
 	// agent removes them after it, if they were not there before.
 	Leftovers []facts.Leftover `json:"leftovers,omitempty"`
 	NodeMarks facts.NodeMarks  `json:"nodeMarks,omitzero"`
+	// Component names the entry of the catalogue that the release is for.
+	Component string `json:"component,omitempty"`
 }
 
 // Chart names a packaged chart by what it contains.

@@ -79,7 +79,7 @@ func (s *Store) clusters(ctx context.Context, p sqlcgen.ClusterFindParams) ([]*c
 
 func clusterOf(r sqlcgen.ClusterFindRow) (*cluster.Cluster, error) {
 	c := &cluster.Cluster{
-		ID: r.ID, Name: r.Name, UID: deref(r.Uid), AgentVersion: r.AgentVersion, FactsDigest: r.FactsDigest,
+		ID: r.ID, Name: r.Name, IngressURL: r.IngressUrl, UID: deref(r.Uid), AgentVersion: r.AgentVersion, FactsDigest: r.FactsDigest,
 		CreatedAt: r.CreatedAt, JoinedAt: r.JoinedAt, RevokedAt: r.RevokedAt, LastSeen: lastSeen(r.LastSeen, r.SeenAt),
 		Nodes: int(r.Nodes), ReadyNodes: int(r.ReadyNodes),
 		RetireGeneration: r.RetireGeneration, RetiringAt: r.RetiringAt, RetiredAt: r.RetiredAt, GoneAt: r.GoneAt,
@@ -118,6 +118,11 @@ func (s *Store) ClusterLock(ctx context.Context, id uuid.UUID) (*cluster.Cluster
 // ClusterDelete deletes a cluster and what belongs to it.
 func (s *Store) ClusterDelete(ctx context.Context, id uuid.UUID) error {
 	return s.q.ClusterDelete(ctx, s.db(ctx), id)
+}
+
+// ClusterSetIngressURL records where the cluster's models are reached.
+func (s *Store) ClusterSetIngressURL(ctx context.Context, id uuid.UUID, ingressURL string) error {
+	return s.q.ClusterSetIngressURL(ctx, s.db(ctx), sqlcgen.ClusterSetIngressURLParams{ID: id, IngressUrl: ingressURL})
 }
 
 // ClusterRevoke marks a cluster, its tokens and its certificates.

@@ -28,6 +28,55 @@ func (s *Service) Undo(ctx context.Context, workflowID uuid.UUID) error {
 	return nil
 }
 
+// UndoingSince is when the first step failed or was cancelled, from which on
+// the workflow has but to take back what it made; nil when none did.
+func (w *Workflow) UndoingSince() *time.Time {
+	var since *time.Time
+	for _, step := range w.Steps {
+		bad := step.Status == StepFailed || step.Status == StepCancelled
+		if bad && step.FinishedAt != nil && (since == nil || step.FinishedAt.Before(*since)) {
+			since = step.FinishedAt
+		}
+	}
+	return since
+}
+
+// BeginUndo opens a look at what is to be undone.
+func (s *Service) BeginUndo(ctx context.Context, workflowID uuid.UUID) (t *Turn, err error) {
+	err = s.store.InTx(ctx, func(ctx context.Context) error {
+		w, err := s.store.WorkflowLock(ctx, workflowID)
+		if err != nil {
+			return err
+		}
+		t = &Turn{Workflow: w, Cancelled: w.CancelledAt != nil}
+		if t.Seen, err = s.store.EventLatest(ctx); err != nil {
+			return err
+		}
+		_, err = s.store.WaitTake(ctx, w.ID)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look at what workflow %s has to undo: %w", workflowID, err)
+	}
+	return t, nil
+}
+
+// Park makes an undoing workflow wait, as Settle does for a step.
+func (s *Service) Park(ctx context.Context, t *Turn, sequence int64, o Outcome) (again bool, err error) {
+	w := t.Workflow
+	wait := Wait{WorkflowID: w.ID, Sequence: sequence, ClusterID: w.ClusterID, Subjects: o.Subjects, Since: s.now().UTC(), Deadline: o.Deadline}
+	err = s.store.InTx(ctx, func(ctx context.Context) error {
+		if _, err := s.store.WorkflowLock(ctx, w.ID); err != nil {
+			return err
+		}
+		return s.store.WaitPut(ctx, wait)
+	})
+	if err != nil {
+		return false, fmt.Errorf("let workflow %s wait: %w", w.ID, err)
+	}
+	return s.missed(ctx, t, o)
+}
+
 // why is the reason of the first step that did not succeed.
 func (w *Workflow) why() (reason, message string) {
 	for _, step := range w.Steps {

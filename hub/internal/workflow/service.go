@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -71,6 +72,8 @@ func New(cfg Config) (*Service, error) {
 
 // Request is work to be done.
 type Request struct {
+	// ID is a new one if it is uuid.Nil.
+	ID          uuid.UUID
 	Kind        Kind
 	ClusterID   uuid.UUID
 	ClusterName string
@@ -98,7 +101,7 @@ func (s *Service) Start(ctx context.Context, actor string, req Request) (*Workfl
 		return nil, fmt.Errorf("encode input of %s: %w", req.Kind, err)
 	}
 	w := &Workflow{
-		ID: id.New(), Kind: req.Kind, ClusterID: req.ClusterID, ClusterName: req.ClusterName, Status: StatusPending,
+		ID: cmp.Or(req.ID, id.New()), Kind: req.Kind, ClusterID: req.ClusterID, ClusterName: req.ClusterName, Status: StatusPending,
 		Input: input, Reply: req.Reply, Exclusive: req.Exclusive, CreatedBy: actor, RetryOf: req.RetryOf,
 		CreatedAt: s.now().UTC(), Steps: slices.Clone(req.Steps),
 	}

@@ -54,7 +54,7 @@ const clusterFind = `-- name: ClusterFind :many
 SELECT
     c.id, c.name, c.labels, c.uid, c.agent_version, c.facts, c.facts_digest, c.degraded,
     c.created_at, c.joined_at, c.revoked_at, c.last_seen,
-    c.retire_generation, c.retiring_at, c.retired_at, c.gone_at, c.left_behind,
+    c.retire_generation, c.retiring_at, c.retired_at, c.gone_at, c.left_behind, c.ingress_url,
     s.replica, s.epoch, s.instance, s.remote_addr, s.connected_at, s.seen_at, s.lease_until,
     (SELECT count(*) FROM nodes n WHERE n.cluster_id = c.id) AS nodes,
     (SELECT count(*) FROM nodes n WHERE n.cluster_id = c.id AND n.ready) AS ready_nodes
@@ -95,6 +95,7 @@ type ClusterFindRow struct {
 	RetiredAt        *time.Time
 	GoneAt           *time.Time
 	LeftBehind       []byte
+	IngressUrl       string
 	Replica          *string
 	Epoch            *int64
 	Instance         *string
@@ -140,6 +141,7 @@ func (q *Queries) ClusterFind(ctx context.Context, db DBTX, arg ClusterFindParam
 			&i.RetiredAt,
 			&i.GoneAt,
 			&i.LeftBehind,
+			&i.IngressUrl,
 			&i.Replica,
 			&i.Epoch,
 			&i.Instance,
@@ -297,6 +299,20 @@ type ClusterSetFactsParams struct {
 
 func (q *Queries) ClusterSetFacts(ctx context.Context, db DBTX, arg ClusterSetFactsParams) error {
 	_, err := db.Exec(ctx, clusterSetFacts, arg.Facts, arg.FactsDigest, arg.ID)
+	return err
+}
+
+const clusterSetIngressURL = `-- name: ClusterSetIngressURL :exec
+UPDATE clusters SET ingress_url = $1 WHERE id = $2
+`
+
+type ClusterSetIngressURLParams struct {
+	IngressUrl string
+	ID         uuid.UUID
+}
+
+func (q *Queries) ClusterSetIngressURL(ctx context.Context, db DBTX, arg ClusterSetIngressURLParams) error {
+	_, err := db.Exec(ctx, clusterSetIngressURL, arg.IngressUrl, arg.ID)
 	return err
 }
 

@@ -77,9 +77,10 @@ type Charts struct {
 type ClusterComponents struct {
 	ClusterID uuid.UUID
 	Name      string
-	// Auto: as the facts say; Yes; No.
+	// auto: as the facts say; yes; no.
 	Wanted    string
 	Version   string
+	Digest    string
 	Values    []byte
 	UpdatedBy string
 	UpdatedAt time.Time

@@ -1,0 +1,134 @@
+package flow
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/budecosystem/budcluster/hub/internal/workflow"
+	"github.com/budecosystem/budcluster/internal/logkey"
+)
+
+// look does the next thing that a workflow needs.
+func (r *Runner) look(ctx context.Context, p place) (verdict, error) {
+	w, err := r.record.Get(ctx, p.ID.String())
+	if err != nil {
+		return verdict{}, fmt.Errorf("look at workflow %s: %w", p.ID, err)
+	}
+	switch {
+	case w.Status.Terminal():
+		return verdict{Next: nextDone}, nil
+	case w.Status == workflow.StatusUndoing:
+		return r.undo(ctx, w, p.Sequence)
+	}
+	if w.UndoingSince() != nil {
+		return verdict{Next: nextLook}, r.record.Undo(ctx, w.ID) //nolint:wrapcheck // a sentence already
+	}
+	step := current(w)
+	if step == nil {
+		return r.finish(ctx, w, nil)
+	}
+	return r.step(ctx, w, step.Name, p.Sequence)
+}
+
+// current is the first step that is not over; nil when there is none.
+func current(w *workflow.Workflow) *workflow.Step {
+	for i := range w.Steps {
+		if !w.Steps[i].Status.Settled() {
+			return &w.Steps[i]
+		}
+	}
+	return nil
+}
+
+func (r *Runner) finish(ctx context.Context, w *workflow.Workflow, left []string) (verdict, error) {
+	if _, err := r.record.Finish(ctx, w.ID, left); err != nil {
+		return verdict{}, err //nolint:wrapcheck // a sentence already
+	}
+	return verdict{Next: nextDone}, nil
+}
+
+// step opens a look at a step, carries it out and records what came of it.
+func (r *Runner) step(ctx context.Context, w *workflow.Workflow, name string, sequence int64) (verdict, error) {
+	t, err := r.record.Begin(ctx, w.ID, name)
+	if err != nil {
+		return verdict{}, err //nolint:wrapcheck // a sentence already
+	}
+	if t.Workflow.Status.Terminal() || t.Step.Status.Settled() {
+		return verdict{Next: nextLook}, nil
+	}
+	def, known := r.book.Step(w.Kind, name)
+	o := r.outcome(ctx, t, def, known)
+	if ctx.Err() != nil { // the hub stops; another replica looks
+		return verdict{}, context.Cause(ctx)
+	}
+	o = r.bound(t, def, o)
+	again, err := r.record.Settle(ctx, t, sequence, o)
+	if err != nil {
+		return verdict{}, err //nolint:wrapcheck // a sentence already
+	}
+	if o.Status == workflow.StepWaiting && !again {
+		return r.wait(o), nil
+	}
+	return verdict{Next: nextLook}, nil
+}
+
+func (r *Runner) outcome(ctx context.Context, t *workflow.Turn, def Step, known bool) workflow.Outcome {
+	switch {
+	case t.Cancelled:
+		return workflow.Outcome{Status: workflow.StepCancelled, Reason: "Cancelled", Message: "cancelled by " + t.Workflow.CancelledBy}
+	case !known:
+		return workflow.Failed("UnknownStep", fmt.Sprintf("this hub knows no step %q of %s; start the workflow again", t.Step.Name, t.Workflow.Kind))
+	}
+	o, err := guard(func() (workflow.Outcome, error) { return def.Do(ctx, t) })
+	if err == nil {
+		return o
+	}
+	r.log.WarnContext(ctx, "a step could not do its work; it is tried again", slog.String(logkey.Workflow, t.Workflow.ID.String()),
+		slog.String(logkey.Step, t.Step.Name), slog.Any(logkey.Error, err))
+	pause := min(time.Second<<min(t.Step.Evaluations, 10), longestPause)
+	retry := workflow.Waiting(fmt.Sprintf("%s; it is tried again in %s", err, pause), r.now().Add(pause))
+	retry.Reason = "Retrying"
+	return retry
+}
+
+// guard makes an error of a panic: one step must not take the hub with it.
+func guard(do func() (workflow.Outcome, error)) (o workflow.Outcome, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the hub met a bug, please report it: %v at %s", p, debug.Stack())
+		}
+	}()
+	return do()
+}
+
+// bound ends a step that waits beyond its limit, and keeps the next look
+// within the net.
+func (r *Runner) bound(t *workflow.Turn, def Step, o workflow.Outcome) workflow.Outcome {
+	if o.Status != workflow.StepWaiting {
+		return o
+	}
+	now := r.now()
+	deadline := now.Add(net)
+	if !o.Deadline.IsZero() && o.Deadline.Before(deadline) {
+		deadline = o.Deadline
+	}
+	if def.Limit > 0 && t.Step.StartedAt != nil {
+		end := t.Step.StartedAt.Add(def.Limit)
+		if !now.Before(end) {
+			return workflow.Failed("Timeout", fmt.Sprintf("not done after %s: %s", def.Limit, o.Message))
+		}
+		if end.Before(deadline) {
+			deadline = end
+		}
+	}
+	o.Deadline = deadline
+	return o
+}
+
+func (r *Runner) wait(o workflow.Outcome) verdict {
+	pause := max(o.Deadline.Sub(r.now()), time.Millisecond)
+	return verdict{Next: nextWait, Wait: pause}
+}
