@@ -98,5 +98,9 @@ func (s *Store) OutboxPurge(ctx context.Context, before time.Time, limit int) (i
 // OutboxState counts what is not delivered.
 func (s *Store) OutboxState(ctx context.Context, now time.Time) (notify.State, error) {
 	row, err := s.q.OutboxState(ctx, s.db(ctx), now)
-	return notify.State{Pending: int(row.Pending), Dead: int(row.Dead), Oldest: max(now.Sub(row.Oldest), 0)}, err
+	state := notify.State{Pending: int(row.Pending), Dead: int(row.Dead)}
+	if err == nil && state.Pending > 0 {
+		state.Oldest = max(now.Sub(row.Oldest), 0)
+	}
+	return state, err
 }
