@@ -24,6 +24,7 @@ const (
 	HelloImage   = "budcluster.test/hello:1"
 	FakeGPUImage = "budcluster.test/fakegpu:1"
 	CoreDNSImage = "budcluster.test/coredns:1"
+	StandinImage = "budcluster.test/standin:1"
 )
 
 // WriteImage packs one static binary as an image and writes it as the archive
@@ -110,6 +111,7 @@ func writeImages(dir string, bin Binaries) error {
 		{HelloImage, "hello", false},
 		{FakeGPUImage, "fakegpu", true}, // writes into the kubelet's folder
 		{CoreDNSImage, "coredns", true}, // binds port 53
+		{StandinImage, "standin", false},
 	}
 	for _, image := range images {
 		if err := WriteImage(filepath.Join(dir, image.binary+".tar"), image.reference, bin.Path(image.binary), image.root); err != nil {

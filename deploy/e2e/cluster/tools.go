@@ -75,6 +75,7 @@ func programs() []program {
 		{name: "fakegpu", dir: "tools/kube", pkg: "./fakegpu", hash: []string{"tools/kube/go.mod", "tools/kube/fakegpu"}},
 		{name: "pause", dir: ".", pkg: "./images/pause", hash: []string{"images/pause"}},
 		{name: "hello", dir: ".", pkg: "./images/hello", hash: []string{"images/hello"}},
+		{name: "standin", dir: ".", pkg: "./images/standin", hash: []string{"images/standin"}},
 		{name: "nodeinit", dir: ".", pkg: "./cmd/nodeinit", hash: []string{"cmd/nodeinit"}},
 	}
 }
