@@ -153,34 +153,18 @@ func errorText(err error) string {
 	return err.Error()
 }
 
-func TestDigestFollowsTheSources(t *testing.T) {
-	t.Parallel()
-	root := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(root, "a.go"), []byte("a"), 0o600))
-	p := program{name: "a", dir: "."}
-	first, err := p.digest(root)
-	require.NoError(t, err)
-	again, err := p.digest(root)
-	require.NoError(t, err)
-	require.Equal(t, first, again)
-	require.NoError(t, os.WriteFile(filepath.Join(root, "a.go"), []byte("b"), 0o600))
-	other, err := p.digest(root)
-	require.NoError(t, err)
-	require.NotEqual(t, first, other)
-}
-
-func TestLinkFlagsTellTheVersion(t *testing.T) {
+func TestKubernetesIsToldItsVersion(t *testing.T) {
 	t.Parallel()
 	root, err := FindRoot(".")
 	require.NoError(t, err)
-	for _, p := range programs() {
-		flags, err := p.linkFlags(filepath.Join(root, p.dir))
-		require.NoError(t, err)
-		if p.version != "" {
-			require.Regexp(t, `component-base/version\.gitVersion=v1\.\d+\.\d+ `, flags)
-			require.Regexp(t, `client-go/pkg/version\.gitMinor=\d+ `, flags)
-		}
-	}
+	mod, err := os.ReadFile(filepath.Join(root, "tools", "kube", "go.mod"))
+	require.NoError(t, err)
+	flags, err := kubernetesVersion(mod)
+	require.NoError(t, err)
+	require.Regexp(t, `component-base/version\.gitVersion=v1\.\d+\.\d+ `, flags)
+	require.Regexp(t, `client-go/pkg/version\.gitMinor=\d+ `, flags)
+	_, err = kubernetesVersion([]byte("module x"))
+	require.Error(t, err)
 }
 
 func TestWriteImage(t *testing.T) {
