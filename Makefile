@@ -21,6 +21,8 @@ E2E       := deploy/e2e
 
 # Where the tests with a real API server find etcd and kube-apiserver.
 KUBE_BIN_DIR ?= $(CURDIR)/bin/kube
+# Where the tests with a real Dapr find daprd, placement and scheduler.
+DAPR_BIN_DIR ?= $(CURDIR)/bin/dapr
 # Selects end-to-end tests: make e2e RUN='Join|Revoke'
 RUN       ?=
 # make bench BENCHTIME=1x: every benchmark once
@@ -85,9 +87,9 @@ lint: $(LINT) ## Run golangci-lint.
 ##@ Verify
 
 .PHONY: test
-test: setup-test kube-build ## Run all tests: unit, race detector, PostgreSQL, a real API server. PKG=./hub/... narrows it.
+test: setup-test kube-build dapr-build ## Run all tests: unit, race detector, PostgreSQL, a real API server, a real Dapr. PKG=./hub/... narrows it.
 	@echo "==> test with the race detector (the first time about 8 minutes on 2 cores: everything is compiled once more for it)"
-	KUBE_BIN_DIR='$(KUBE_BIN_DIR)' CGO_ENABLED=1 go test -json -race -shuffle=on -timeout=20m $(TESTFLAGS) $(PKG) | go run ./tools/testsummary -name test
+	KUBE_BIN_DIR='$(KUBE_BIN_DIR)' DAPR_BIN_DIR='$(DAPR_BIN_DIR)' CGO_ENABLED=1 go test -json -race -shuffle=on -timeout=20m $(TESTFLAGS) $(PKG) | go run ./tools/testsummary -name test
 
 .PHONY: e2e
 e2e: setup-cluster build images cluster-build ## Run the tests on a real cluster of two nodes (needs root). RUN=<regex> selects.
@@ -143,6 +145,12 @@ kube-build: ## Build only the API server and etcd, for `make test` (once: about 
 	built=$$(cd $(E2E) && go run ./cmd/cluster build kube etcd); \
 	ln -sfn "$$(awk '$$1 == "kube" {print $$2}' <<<"$$built")" '$(KUBE_BIN_DIR)/kube-apiserver'; \
 	ln -sfn "$$(awk '$$1 == "etcd" {print $$2}' <<<"$$built")" '$(KUBE_BIN_DIR)/etcd'
+
+.PHONY: dapr-build
+dapr-build: ## Build the Dapr runtime, for `make test` (once: about 6 minutes on 2 cores).
+	@mkdir -p '$(DAPR_BIN_DIR)'; \
+	built=$$(go run ./deploy/dapr/cmd/build); \
+	for role in daprd placement scheduler; do ln -sfn "$$built" '$(DAPR_BIN_DIR)'/$$role; done
 
 .PHONY: setup-test
 setup-test:

@@ -10,6 +10,7 @@ say() { printf '==> %s\n' "$*"; }
 # package|a command that shows it is there (or a file)|why
 test_packages='
 postgresql|/usr/lib/postgresql|the hub keeps its state in PostgreSQL: tests and demo start a private one (no system service is set up)
+redis-server|redis-server|Dapr keeps state and topics in Redis: tests start a private one (no system service is set up)
 gcc|gcc|the race detector of Go needs a C compiler
 libc6-dev|/usr/include/stdio.h|the race detector of Go needs the C headers
 git|git|make check compares generated code with what is committed
@@ -118,6 +119,13 @@ if [[ " ${packages[*]} " == *" postgresql "* ]]; then
 	apt install -y --no-install-recommends postgresql-common
 	as_root mkdir -p /etc/postgresql-common/createcluster.d
 	echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.d/50-budcluster.conf >/dev/null
+fi
+policy=/usr/sbin/policy-rc.d
+if [[ " ${packages[*]} " == *" redis-server "* ]] && [ ! -e $policy ]; then
+	# Debian starts Redis as a service when it is installed; nobody here needs that either.
+	printf '#!/bin/sh\nexit 101 # 50-budcluster\n' | as_root tee $policy >/dev/null
+	as_root chmod 755 $policy
+	trap 'as_root rm -f $policy; rm -f "$log"' EXIT
 fi
 say "apt-get install (about a minute)"
 apt install -y --no-install-recommends "${packages[@]}"
