@@ -91,8 +91,8 @@ func (c *Client) Follow(ctx context.Context, cfg FollowConfig) error {
 
 // SubscribeConfiguration asks the sidecar to POST changes of the keys (all, if
 // none is given) to /configuration/STORE/KEY of this program, and returns the
-// subscription's id. The sidecar forgets it when it restarts, so it only makes
-// Follow faster.
+// subscription's id. A change right after that may not be heard, and the sidecar
+// forgets the subscription when it restarts, so it only makes Follow faster.
 func (c *Client) SubscribeConfiguration(ctx context.Context, store string, keys ...string) (string, error) {
 	r := call{
 		doing: "subscribe to configuration store " + store, method: http.MethodGet,

@@ -24,7 +24,8 @@
 // What the state stores really do; daprtest.Exercise holds them to it, with
 // Redis and with PostgreSQL:
 //
-//   - An ETag is checked by both. A write with neither ETag nor Create always wins, but for one case:
+//   - An ETag is checked by both. A write with neither ETag nor Create always wins, but for the last case:
+//   - Redis writes with any ETag where the entry was removed meanwhile; PostgreSQL refuses that.
 //   - Redis marks what was made by Create, and from then on takes only writes that carry its ETag.
 //
 // Neither the token nor a secret shows in errors or logs: answers that repeat

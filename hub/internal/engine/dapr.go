@@ -129,7 +129,10 @@ func (d *dapr) start(ctx context.Context, name, id string, input []byte) error {
 	if input != nil {
 		opts = append(opts, workflow.WithRawInput(text(input)))
 	}
-	_, err := d.client.ScheduleWorkflow(ctx, name, opts...)
+	err := patiently(ctx, passes, func() error {
+		_, err := d.client.ScheduleWorkflow(ctx, name, opts...)
+		return err
+	})
 	if err == nil {
 		return nil
 	}
@@ -148,7 +151,7 @@ func (d *dapr) raise(ctx context.Context, id, event string, data []byte) error {
 	if data != nil {
 		opts = append(opts, workflow.WithRawEventData(text(data)))
 	}
-	return fromSidecar(d.client.RaiseEvent(ctx, id, event, opts...))
+	return fromSidecar(patiently(ctx, passes, func() error { return d.client.RaiseEvent(ctx, id, event, opts...) }))
 }
 
 func (d *dapr) terminate(ctx context.Context, id string, reason []byte) error {
@@ -156,11 +159,24 @@ func (d *dapr) terminate(ctx context.Context, id string, reason []byte) error {
 	if err != nil || s.State.Ended() {
 		return err
 	}
-	return fromSidecar(d.client.TerminateWorkflow(ctx, id, workflow.WithRawOutput(text(reason)), workflow.WithRecursiveTerminate(true)))
+	return fromSidecar(patiently(ctx, passes, func() error {
+		return d.client.TerminateWorkflow(ctx, id, workflow.WithRawOutput(text(reason)), workflow.WithRecursiveTerminate(true))
+	}))
 }
 
 func (d *dapr) status(ctx context.Context, id string) (Status, error) {
-	m, err := d.client.FetchWorkflowMetadata(ctx, id, workflow.WithFetchPayloads(true))
+	return look(ctx, func() (*workflow.WorkflowMetadata, error) {
+		return d.client.FetchWorkflowMetadata(ctx, id, workflow.WithFetchPayloads(true))
+	})
+}
+
+// look reads an instance.
+func look(ctx context.Context, read func() (*workflow.WorkflowMetadata, error)) (Status, error) {
+	var m *workflow.WorkflowMetadata
+	err := patiently(ctx, passes, func() (err error) {
+		m, err = read()
+		return err
+	})
 	if err != nil {
 		return Status{}, fromSidecar(err)
 	}
@@ -171,15 +187,27 @@ func (d *dapr) wait(ctx context.Context, id string) (Status, error) {
 	if s, err := d.status(ctx, id); err != nil || s.State.Ended() {
 		return s, err // the library would ask for ever for one that is not there
 	}
-	m, err := d.client.WaitForWorkflowCompletion(ctx, id, workflow.WithFetchPayloads(true))
-	if err != nil {
-		return Status{}, fromSidecar(err)
-	}
-	return statusOf((*protos.WorkflowMetadata)(m)), nil
+	return look(ctx, func() (*workflow.WorkflowMetadata, error) {
+		return d.client.WaitForWorkflowCompletion(ctx, id, workflow.WithFetchPayloads(true))
+	})
 }
 
+// purge waits for the children of an instance that has ended: a child tells its
+// parent that it has ended before that is in the store.
 func (d *dapr) purge(ctx context.Context, id string) error {
-	return fromSidecar(d.client.PurgeWorkflowState(ctx, id, workflow.WithRecursivePurge(true)))
+	again := func(err error) bool {
+		if passes(err) {
+			return true
+		}
+		if !errors.Is(err, ErrNotEnded) {
+			return false
+		}
+		s, err := d.status(ctx, id)
+		return err == nil && s.State.Ended()
+	}
+	return patiently(ctx, again, func() error {
+		return fromSidecar(d.client.PurgeWorkflowState(ctx, id, workflow.WithRecursivePurge(true)))
+	})
 }
 
 // fromSidecar tells errors apart by their text: that is all that comes over

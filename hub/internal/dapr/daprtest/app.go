@@ -12,8 +12,8 @@ import (
 	"github.com/budecosystem/budcluster/internal/secret"
 )
 
-// App is the program beside a sidecar: it subscribes to topics and keeps what
-// is posted to it.
+// App is the program beside a sidecar: it subscribes to topics, and keeps what
+// is posted to it and what deploy/dapr subscribes the hub to.
 type App struct {
 	topics  []string
 	updates chan []byte
@@ -26,7 +26,7 @@ type App struct {
 // NewApp makes one that subscribes to topics.
 func NewApp(topics ...string) *App {
 	a := &App{topics: topics, updates: make(chan []byte, 100), events: map[string]chan []byte{}}
-	for _, topic := range topics {
+	for _, topic := range append([]string{TopicOwn}, topics...) {
 		a.events[topic] = make(chan []byte, 1000)
 	}
 	return a
@@ -57,18 +57,31 @@ func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no", http.StatusForbidden)
 	case r.URL.Path == "/dapr/subscribe":
 		give(w, a.subscriptions())
+	case r.URL.Path == "/notifications": // deploy/dapr subscribes it to this topic
+		a.take(w, TopicOwn, body)
 	case r.URL.Path == "/dapr/config", r.URL.Path == "/healthz":
 		give(w, map[string]string{})
 	case strings.HasPrefix(r.URL.Path, "/configuration/"):
 		a.updates <- body
 		give(w, map[string]string{})
-	case isEvent && a.events[topic] != nil:
-		a.events[topic] <- body
-		dapr.Success.Answer(w)
+	case isEvent:
+		a.take(w, topic, body)
 	default:
 		a.unexpected(r.Method + " " + r.URL.Path)
 		http.NotFound(w, r)
 	}
+}
+
+// take keeps an event.
+func (a *App) take(w http.ResponseWriter, topic string, body []byte) {
+	events, ok := a.events[topic]
+	if !ok {
+		a.unexpected("an event of topic " + topic)
+		dapr.Drop.Answer(w)
+		return
+	}
+	events <- body
+	dapr.Success.Answer(w)
 }
 
 func (a *App) subscriptions() json.RawMessage {

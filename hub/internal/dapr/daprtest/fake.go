@@ -200,7 +200,7 @@ func (f *Fake) publish(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *Fake) configuration(w http.ResponseWriter, r *http.Request) {
-	if !knows(w, r.PathValue("store"), ConfigurationStore, http.StatusBadRequest, "ERR_CONFIGURATION_STORE_NOT_CONFIGURED") {
+	if !knows(w, r.PathValue("store"), ConfigurationStore, http.StatusBadRequest, "ERR_CONFIGURATION_STORE_NOT_FOUND") {
 		return
 	}
 	f.mu.Lock()

@@ -1,0 +1,60 @@
+package daprtest_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"testing"
+
+	durable "github.com/dapr/durabletask-go/workflow"
+	"github.com/stretchr/testify/require"
+
+	"github.com/budecosystem/budcluster/hub/internal/dapr/daprtest"
+	"github.com/budecosystem/budcluster/hub/internal/engine"
+	"github.com/budecosystem/budcluster/hub/internal/engine/enginetest"
+	"github.com/budecosystem/budcluster/hub/internal/pg/pgtest"
+	"github.com/budecosystem/budcluster/internal/secret"
+)
+
+// envSidecar tells a worker process where its sidecar is.
+const envSidecar = "DAPRTEST_SIDECAR"
+
+func TestMain(m *testing.M) { enginetest.Main(m, worker) }
+
+// worker is what a worker process runs.
+func worker(ctx context.Context, r *durable.Registry) (*engine.Engine, func(), error) {
+	e, err := engine.NewDapr(ctx, engine.DaprConfig{
+		Address: os.Getenv(envSidecar), Token: secret.New(daprtest.Token), Registry: r, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	})
+	return e, func() {}, err
+}
+
+// TestEngine: the suite that the embedded engine passes, on the real Dapr. As
+// in a cluster, each worker has a sidecar of its own.
+func TestEngine(t *testing.T) {
+	t.Parallel()
+	var tests atomic.Int64
+	for _, store := range []daprtest.Store{daprtest.Redis, daprtest.Postgres} {
+		t.Run(string(store), func(t *testing.T) {
+			t.Parallel()
+			enginetest.Exercise(t, func(t *testing.T, d *enginetest.Director) *enginetest.Harness {
+				t.Helper()
+				cfg := daprtest.SidecarConfig{Store: store, Database: pgtest.Empty(t), AppID: fmt.Sprint("engine-", tests.Add(1))}
+				client, err := engine.NewDapr(t.Context(), engine.DaprConfig{
+					Address: daprtest.Start(t, cfg).GRPC(), Token: secret.New(daprtest.Token),
+					Registry: durable.NewRegistry(), Log: slog.New(slog.DiscardHandler),
+				})
+				require.NoError(t, err)
+				return &enginetest.Harness{
+					Engine: client,
+					Worker: func(t *testing.T, version string) *enginetest.Process {
+						t.Helper()
+						return enginetest.Spawn(t, enginetest.Command(d, version, envSidecar+"="+daprtest.Start(t, cfg).GRPC()))
+					},
+				}
+			})
+		})
+	}
+}
