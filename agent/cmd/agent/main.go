@@ -20,7 +20,7 @@ func main() {
 		debug.SetGCPercent(idleGC)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	root := newRoot(program{env: os.Environ(), unsetenv: os.Unsetenv, hostname: os.Hostname, out: os.Stdout, err: os.Stderr})
+	root := newRoot(program{env: os.Environ(), unsetenv: os.Unsetenv, hostname: os.Hostname, in: os.Stdin, out: os.Stdout, err: os.Stderr})
 	err := root.ExecuteContext(ctx)
 	stop()
 	if err != nil {

@@ -22,6 +22,7 @@ type program struct {
 	env      []string
 	unsetenv func(string) error
 	hostname func() (string, error)
+	in       io.Reader
 	out, err io.Writer
 }
 
@@ -50,6 +51,7 @@ Every setting can be given in a file (--config), as an environment variable
 	root.SetOut(p.out)
 	root.SetErr(p.err)
 	root.AddCommand(run, newCheck(p), newVersion(p))
+	root.AddCommand(installs(p)...)
 	return root
 }
 
