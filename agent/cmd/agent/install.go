@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os/signal"
 	"syscall"
 
@@ -29,6 +30,7 @@ By hand, install the agent with the command that the hub shows.`,
 			}
 			// A hub that was killed does not read any more; what has begun is ended.
 			signal.Ignore(syscall.SIGPIPE)
+			adoptKlog(slog.New(slog.DiscardHandler)) // it may quote what a server sent
 			return do(cmd.Context(), p.in, p.out)
 		},
 	}

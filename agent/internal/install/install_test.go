@@ -227,7 +227,7 @@ func replicaSet(t *testing.T, d *appsv1.Deployment) {
 	require.NoError(t, err)
 	rs, err := server.Client(t).AppsV1().ReplicaSets(d.Namespace).Get(t.Context(), d.Name+"-1", metav1.GetOptions{})
 	require.NoError(t, err)
-	rs.Status = appsv1.ReplicaSetStatus{Replicas: 1, ReadyReplicas: 1, AvailableReplicas: 1}
+	rs.Status = appsv1.ReplicaSetStatus{ObservedGeneration: rs.Generation, Replicas: 1, ReadyReplicas: 1, AvailableReplicas: 1}
 	_, err = server.Client(t).AppsV1().ReplicaSets(d.Namespace).UpdateStatus(t.Context(), rs, metav1.UpdateOptions{})
 	require.NoError(t, err)
 }
