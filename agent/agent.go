@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"k8s.io/client-go/metadata"
 
 	"github.com/budecosystem/budcluster/agent/internal/dial"
 	"github.com/budecosystem/budcluster/agent/internal/enroll"
@@ -18,6 +19,7 @@ import (
 	"github.com/budecosystem/budcluster/agent/internal/health"
 	"github.com/budecosystem/budcluster/agent/internal/kube"
 	"github.com/budecosystem/budcluster/agent/internal/leader"
+	"github.com/budecosystem/budcluster/agent/internal/retire"
 	"github.com/budecosystem/budcluster/internal/buildinfo"
 	"github.com/budecosystem/budcluster/internal/logkey"
 	"github.com/budecosystem/budcluster/internal/run"
@@ -54,8 +56,11 @@ type Agent struct {
 	dialer   *dial.Hub
 	enroller *enroll.Enroller
 	elector  *leader.Elector // nil without leader election
-	registry *prometheus.Registry
-	started  time.Time
+	metadata metadata.Interface
+	// installation is this agent as it lies in its cluster.
+	installation *retire.Installation
+	registry     *prometheus.Registry
+	started      time.Time
 	// leading is what runs while this process leads; nil on a standby.
 	leading atomic.Pointer[lead]
 }
@@ -88,6 +93,12 @@ func (a *Agent) connect() error {
 	if a.clients, err = kube.NewClients(rc); err != nil {
 		return err
 	}
+	if a.metadata, err = metadata.NewForConfig(a.clients.Config); err != nil {
+		return fmt.Errorf("make client for metadata: %w", err)
+	}
+	if err := a.install(); err != nil {
+		return err
+	}
 	a.events = kube.NewEvents(kube.EventsConfig{Client: a.clients.Typed, Namespace: a.cfg.Namespace, Pod: a.cfg.PodName, Now: a.opts.Now})
 	td, err := tunnelDialer(a.cfg.Proxy, a.opts.NetDial)
 	if err != nil {
@@ -109,7 +120,7 @@ func (a *Agent) connect() error {
 	}
 	a.elector, err = leader.New(leader.Config{
 		Client: a.clients.Typed, Namespace: a.cfg.Namespace, Name: a.cfg.LeaderElection.LeaseName, Identity: a.instance(),
-		Board: a.board, Logger: a.component("leader"),
+		Board: a.board, Logger: a.component("leader"), MayCreate: a.mayCreate,
 		Lease: a.opts.Elections.Lease, Renew: a.opts.Elections.Renew, Retry: a.opts.Elections.Retry,
 	})
 	return err

@@ -20,6 +20,7 @@ type Config struct {
 	Namespace      string               `yaml:"namespace" usage:"the agent's own namespace"`
 	PodName        string               `yaml:"podName" usage:"name of the agent's pod; empty outside a cluster"`
 	IdentitySecret string               `yaml:"identitySecret" usage:"name of the Secret that keeps the agent's identity"`
+	Installation   InstallationConfig   `yaml:"installation"`
 	LeaderElection LeaderElectionConfig `yaml:"leaderElection"`
 	Proxy          ProxyConfig          `yaml:"proxy"`
 	ImageMirrors   map[string]string    `yaml:"imageMirrors" usage:"image rewrites for every release, prefix=replacement"`
@@ -35,6 +36,14 @@ type Config struct {
 type HubConfig struct {
 	Addresses  []string `yaml:"addresses" usage:"host:port of the hub's tunnel; several are tried in random order"`
 	ServerName string   `yaml:"serverName" usage:"name in the hub's certificate; empty means the host of each address"`
+}
+
+// InstallationConfig says what the agent's chart made, so that the agent can
+// take itself out of the cluster when the hub retires it.
+type InstallationConfig struct {
+	Release    string `yaml:"release" usage:"name of the agent's own Helm release; empty when it was not installed by Helm"`
+	Deployment string `yaml:"deployment" usage:"name of the agent's own Deployment; empty outside a cluster"`
+	Anchor     string `yaml:"anchor" usage:"ClusterRole of the agent's chart that is deleted last and takes the rest along; empty when the chart made no roles"`
 }
 
 // LeaderElectionConfig lets one of several agents work.

@@ -14,10 +14,13 @@ import (
 	"github.com/budecosystem/budcluster/agent/api/v1alpha1"
 	"github.com/budecosystem/budcluster/agent/internal/enroll"
 	"github.com/budecosystem/budcluster/agent/internal/health"
+	"github.com/budecosystem/budcluster/agent/internal/helm"
 	"github.com/budecosystem/budcluster/agent/internal/inventory"
 	"github.com/budecosystem/budcluster/agent/internal/kube"
 	"github.com/budecosystem/budcluster/agent/internal/link"
+	"github.com/budecosystem/budcluster/agent/internal/presence"
 	"github.com/budecosystem/budcluster/agent/internal/release"
+	"github.com/budecosystem/budcluster/agent/internal/retire"
 	"github.com/budecosystem/budcluster/internal/backoff"
 	"github.com/budecosystem/budcluster/internal/buildinfo"
 	"github.com/budecosystem/budcluster/internal/logkey"
@@ -39,12 +42,20 @@ type lead struct {
 	link      *link.Link
 	collector *inventory.Collector
 	releases  *release.Manager
+	presence  *presence.Watcher
+	retirer   *retire.Retirer
 	phases    *phases
 	defined   chan struct{} // closed when the Release resource is served
 }
 
-// lead does the work until ctx ends.
+// lead does the work until ctx ends, or until the agent has left the cluster.
 func (a *Agent) lead(ctx context.Context) error {
+	if leaving, err := a.awaitSight(ctx); leaving || err != nil {
+		if err != nil {
+			return nil //nolint:nilerr // the only error is that ctx ended
+		}
+		return a.installation.Leave(ctx)
+	}
 	l, err := a.newLead()
 	if err != nil {
 		return err
@@ -58,7 +69,35 @@ func (a *Agent) lead(ctx context.Context) error {
 	g.Add("definition", l.define)
 	g.Add("releases", l.manage)
 	g.Add("phases", l.countPhases)
-	return g.Run(ctx)
+	g.Add("presence", l.presence.Run)
+	g.Add("retirement", func(ctx context.Context) error { return l.whenDefined(ctx, l.retirer.Run) })
+	err = g.Run(ctx)
+	if errors.Is(err, retire.ErrRecorded) {
+		return a.installation.Leave(ctx)
+	}
+	return err
+}
+
+// awaitSight finds out whether this agent has begun to leave: it must not make
+// again what was just removed. Without an answer it waits, for nothing can be
+// done without the API server.
+func (a *Agent) awaitSight(ctx context.Context) (leaving bool, err error) {
+	retry := backoff.New(time.Second, 30*time.Second)
+	for {
+		leaving, err := a.installation.Leaving(ctx)
+		if err == nil || ctx.Err() != nil {
+			return leaving, ctx.Err()
+		}
+		wait := retry.Next()
+		a.log.WarnContext(ctx, "it is not known yet whether this agent is leaving", slog.Any(logkey.Error, err), slog.Duration(logkey.RetryAfter, wait))
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return false, ctx.Err()
+		case <-timer.C:
+		}
+	}
 }
 
 func (a *Agent) newLead() (*lead, error) {
@@ -82,12 +121,20 @@ func (a *Agent) newLead() (*lead, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.presence, err = presence.New(presence.Config{
+		Typed: a.clients.Typed, Metadata: a.metadata, Kinds: helm.NewKinds(a.clients.Discovery), Logger: a.component("presence"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	l.retirer = retire.New(l.releases, a.installation, a.component("retire"))
 	confirmed := func(context.Context) error { return nil }
 	if a.elector != nil {
 		confirmed = a.elector.Confirmed
 	}
 	l.link, err = link.New(link.Config{
-		Hub: a.dialer, Identities: identities{a.enroller}, Releases: l.synced(), Inventory: l.collector, Board: a.board, Notifier: a.events,
+		Hub: a.dialer, Identities: identities{a.enroller}, Releases: l.synced(), Inventory: l.collector,
+		Presence: l.presence, Retirement: l.retirer, Board: a.board, Notifier: a.events,
 		ClusterUID: a.clients.ClusterUID, Confirmed: confirmed, Logger: a.component("link"), Registerer: l.registry,
 		AgentVersion: buildinfo.Version(), Instance: a.instance(), Namespace: a.cfg.Namespace, StartedAt: a.started,
 		Tunnel: tunnel.Options{Logger: a.component("tunnel")}, Now: a.opts.Now,
@@ -206,6 +253,9 @@ func (i *identity) Keep(ctx context.Context, cc grpc.ClientConnInterface, asked 
 
 // Distrust says that hub and identity do not fit together.
 func (i *identity) Distrust() { i.enroller.Distrust(i.Identity) }
+
+// Successor reports whether a join token lies ready that was not tried yet.
+func (i *identity) Successor() bool { return i.enroller.Successor(i.Identity) }
 
 // Outdated says that the hub found the certificate expired.
 func (i *identity) Outdated() { i.enroller.Outdated(i.Identity) }

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/budecosystem/budcluster/agent"
+	"github.com/budecosystem/budcluster/charts"
 	"github.com/budecosystem/budcluster/internal/config"
 )
 
@@ -101,6 +102,9 @@ func TestDefaultsAreTheAgents(t *testing.T) {
 	want := agent.Default()
 	want.Hub.Addresses = []string{"hub.example.com:8443"}
 	want.PodName = "a-pod"
+	want.Installation = agent.InstallationConfig{ // of this release; nothing in general
+		Release: charts.AgentName, Deployment: "budcluster-agent", Anchor: "budcluster-agent-retire",
+	}
 	got := install(t, cases(t)["default"]).load(t)
 	if len(got.ImageMirrors) == 0 {
 		got.ImageMirrors = nil

@@ -52,6 +52,8 @@ type Hub struct {
 	current  int64 // generation of the newest certificate
 	refusals map[string]error
 	desired  map[string]*agentv1.Release
+	probes   *agentv1.Probes
+	retire   *agentv1.Retire
 	charts   map[string][]byte
 	sessions []*HubSession
 	state    HubState
@@ -79,6 +81,9 @@ type HubState struct {
 	Degraded   []*agentv1.Degradation
 	Heartbeats int
 	Fetched    int
+	// Presence and Retired are what was said last.
+	Presence *agentv1.Presence
+	Retired  *agentv1.Retired
 }
 
 // NewHub makes a hub that nobody can reach yet.
@@ -205,6 +210,17 @@ func (h *Hub) session(ctx context.Context, conn *tls.Conn, fan *tunnel.FanIn) {
 // Want adds or changes a release and tells the agents.
 func (h *Hub) Want(r *agentv1.Release) {
 	h.change(func() { h.desired[r.GetId()] = r })
+}
+
+// Ask has agents look for something from their next stream on.
+func (h *Hub) Ask(probes *agentv1.Probes) {
+	h.change(func() { h.probes = probes })
+}
+
+// Retire tells the agent to leave its cluster. When it says that it has done
+// its part, it is told that this is recorded.
+func (h *Hub) Retire(generation int64) {
+	h.change(func() { h.retire = &agentv1.Retire{Generation: generation} })
 }
 
 // AddChart makes a chart available and returns its digest.

@@ -270,13 +270,22 @@ func (r *hubRelease) Sync(stream grpc.BidiStreamingServer[agentv1.SyncRequest, a
 	if err := stream.Send(&agentv1.SyncResponse{Message: &agentv1.SyncResponse_Snapshot{Snapshot: snapshot}}); err != nil {
 		return err
 	}
+	if err := r.ask(stream); err != nil {
+		return err
+	}
+	var told *agentv1.Retire
 	ended := make(chan error, 1)
 	forget := make(chan string)
 	go func() { ended <- r.receive(stream, forget) }()
 	for {
 		changed := r.h.watch()
-		if err := r.upsert(stream, sent); err != nil {
+		if err := r.tell(stream, &told); err != nil {
 			return err
+		}
+		if told == nil {
+			if err := r.upsert(stream, sent); err != nil {
+				return err
+			}
 		}
 		select {
 		case err := <-ended:
@@ -288,6 +297,28 @@ func (r *hubRelease) Sync(stream grpc.BidiStreamingServer[agentv1.SyncRequest, a
 		case <-changed:
 		}
 	}
+}
+
+func (r *hubRelease) ask(stream grpc.BidiStreamingServer[agentv1.SyncRequest, agentv1.SyncResponse]) error {
+	r.h.mu.Lock()
+	probes := r.h.probes
+	r.h.mu.Unlock()
+	if probes == nil {
+		return nil
+	}
+	return stream.Send(&agentv1.SyncResponse{Message: &agentv1.SyncResponse_Probes{Probes: probes}})
+}
+
+// tell says what was decided about the cluster, once.
+func (r *hubRelease) tell(stream grpc.BidiStreamingServer[agentv1.SyncRequest, agentv1.SyncResponse], told **agentv1.Retire) error {
+	r.h.mu.Lock()
+	retire := r.h.retire
+	r.h.mu.Unlock()
+	if retire == nil || retire == *told {
+		return nil
+	}
+	*told = retire
+	return stream.Send(&agentv1.SyncResponse{Message: &agentv1.SyncResponse_Retire{Retire: retire}})
 }
 
 func (r *hubRelease) upsert(stream grpc.BidiStreamingServer[agentv1.SyncRequest, agentv1.SyncResponse], sent map[string]int64) error {
@@ -316,6 +347,15 @@ func (r *hubRelease) receive(stream grpc.BidiStreamingServer[agentv1.SyncRequest
 		}
 		if err != nil {
 			return err
+		}
+		if p := m.GetPresence(); p != nil {
+			r.h.change(func() { r.h.state.Presence = p })
+		}
+		if left := m.GetRetired(); left != nil {
+			r.h.change(func() {
+				r.h.state.Retired = left
+				r.h.retire = &agentv1.Retire{Generation: left.GetGeneration(), Recorded: true}
+			})
 		}
 		s := m.GetStatus()
 		if s == nil {

@@ -44,6 +44,9 @@ type LinkEnd struct {
 	Board     *health.Board
 	Releases  *Releases
 	Inventory *Inventory
+	// Presence and Retirement say what a test says.
+	Presence   *Presence
+	Retirement *Retirement
 	// Identities notes what the link says of the identity.
 	Identities *StaticIdentity
 	// Events holds the reasons that were told to the people on site.
@@ -68,10 +71,12 @@ func NewLink(t testing.TB, cfg LinkConfig) *LinkEnd {
 	}
 	end := &LinkEnd{
 		Board: health.New(time.Now), Releases: NewReleases(), Inventory: NewInventory(), Events: &Events{},
+		Presence: &Presence{}, Retirement: &Retirement{},
 		Identities: &StaticIdentity{Certificate: cfg.Certificate, BundlePEM: cfg.BundlePEM},
 	}
 	lc := link.Config{
-		Hub: hub, Identities: end.Identities, Releases: end.Releases, Inventory: end.Inventory, Board: end.Board, Notifier: end.Events,
+		Hub: hub, Identities: end.Identities, Releases: end.Releases, Inventory: end.Inventory,
+		Presence: end.Presence, Retirement: end.Retirement, Board: end.Board, Notifier: end.Events,
 		ClusterUID: func(context.Context) (string, error) { return "uid-test", nil },
 		Confirmed:  func(context.Context) error { return nil },
 		Logger:     cfg.Logger, Registerer: prometheus.NewRegistry(),
@@ -114,6 +119,9 @@ type StaticIdentity struct {
 	// Renew, if set, is called when renewal is asked for.
 	Renew func(ctx context.Context, cc grpc.ClientConnInterface) error
 
+	// Next says that a new join token lies ready.
+	Next bool
+
 	mu                   sync.Mutex // guards what follows
 	distrusts, outdateds int
 	awaits               int
@@ -151,6 +159,15 @@ func (s *StaticIdentity) Distrust() { s.count(&s.distrusts) }
 
 // Outdated counts.
 func (s *StaticIdentity) Outdated() { s.count(&s.outdateds) }
+
+// Successor is Next, once: then the token was tried.
+func (s *StaticIdentity) Successor() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := s.Next
+	s.Next = false
+	return next
+}
 
 // Counts are those of Distrust, Outdated and Await.
 func (s *StaticIdentity) Counts() (distrusts, outdateds, awaits int) {

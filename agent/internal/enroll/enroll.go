@@ -304,6 +304,15 @@ func (e *Enroller) freshToken(i *Identity) (pki.JoinToken, error) {
 	return token, nil
 }
 
+// Successor reports whether a join token lies in the file that the identity did
+// not come from and that was not tried yet.
+func (e *Enroller) Successor(i *Identity) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	token, err := e.freshToken(i)
+	return err == nil && e.presented != token.Reveal()
+}
+
 // rescueLocked looks for a token that can replace a distrusted identity. What
 // lies in the file counts as tried, so that Await does not wake for it again.
 func (e *Enroller) rescueLocked(ctx context.Context, i *Identity) (pki.JoinToken, bool) {

@@ -50,9 +50,12 @@ type Config struct {
 	Identity string
 	Board    *health.Board
 	Logger   *slog.Logger
-	Lease    time.Duration
-	Renew    time.Duration
-	Retry    time.Duration
+	// MayCreate, if set, is asked before the Lease is made: an agent that is
+	// being removed must not make it again.
+	MayCreate func(ctx context.Context) error
+	Lease     time.Duration
+	Renew     time.Duration
+	Retry     time.Duration
 }
 
 // Elector waits for the lease and keeps it.
@@ -175,11 +178,11 @@ func (e *Elector) elector() (*leaderelection.LeaderElector, error) {
 	var elector *leaderelection.LeaderElector
 	var err error
 	elector, err = leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: &resourcelock.LeaseLock{
+		Lock: &lock{mayCreate: e.cfg.MayCreate, LeaseLock: &resourcelock.LeaseLock{
 			LeaseMeta:  metav1.ObjectMeta{Namespace: e.cfg.Namespace, Name: e.cfg.Name},
 			Client:     e.cfg.Client.CoordinationV1(),
 			LockConfig: resourcelock.ResourceLockConfig{Identity: e.cfg.Identity},
-		},
+		}},
 		LeaseDuration: e.cfg.Lease, RenewDeadline: e.cfg.Renew, RetryPeriod: e.cfg.Retry,
 		ReleaseOnCancel: true,
 		Name:            e.cfg.Name,
@@ -203,6 +206,22 @@ func (e *Elector) elector() (*leaderelection.LeaderElector, error) {
 		return nil, fmt.Errorf("set up leader election: %w", err)
 	}
 	return elector, nil
+}
+
+// lock is the Lease, which is not made when it should not be.
+type lock struct {
+	*resourcelock.LeaseLock
+	mayCreate func(context.Context) error
+}
+
+// Create is resourcelock.Interface's.
+func (l *lock) Create(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
+	if l.mayCreate != nil {
+		if err := l.mayCreate(ctx); err != nil {
+			return err
+		}
+	}
+	return l.LeaseLock.Create(ctx, r) //nolint:wrapcheck // client-go looks at it
 }
 
 // unconfirmed is called when the lease could not be renewed, and also at the

@@ -21,6 +21,10 @@ import (
 // again proves the new one while the old one still works.
 var errRenewed = errors.New("the certificate was renewed")
 
+// errRejoin ends a connection whose identity is to be replaced by one of a new
+// join token.
+var errRejoin = errors.New("there is a new join token")
+
 // identityError means that there is nothing to connect with. Who looks after
 // the identity has said why.
 type identityError struct{ err error }
@@ -66,6 +70,8 @@ func (l *Link) rest(ctx context.Context, end error, retry *backoff.Backoff) erro
 	switch {
 	case errors.Is(end, errRenewed):
 		l.log.InfoContext(ctx, "dialing again with the new certificate")
+		return ctx.Err()
+	case errors.Is(end, errRejoin):
 		return ctx.Err()
 	case errors.As(end, &away):
 		return l.leave(ctx, away)

@@ -16,6 +16,7 @@ import (
 	"github.com/budecosystem/budcluster/agent/internal/dial"
 	"github.com/budecosystem/budcluster/agent/internal/health"
 	"github.com/budecosystem/budcluster/internal/backoff"
+	"github.com/budecosystem/budcluster/internal/facts"
 	"github.com/budecosystem/budcluster/internal/tunnel"
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
 )
@@ -58,6 +59,9 @@ type Identity interface {
 	Distrust()
 	// Outdated says that the hub found the certificate expired.
 	Outdated()
+	// Successor reports whether a join token lies ready that this identity did
+	// not come from and that was not tried yet.
+	Successor() bool
 }
 
 // Identities is where identities come from.
@@ -97,6 +101,22 @@ type Inventory interface {
 	Watch() (wake <-chan struct{}, take func() (nodes []string, cluster bool), cancel func())
 }
 
+// Presence looks for what the hub asks for; *presence.Watcher.
+type Presence interface {
+	Ask(probes []facts.Probe)
+	// Watch wakes when the answers changed; take returns them, and false when
+	// they were taken already.
+	Watch() (wake <-chan struct{}, take func() ([]facts.Presence, bool), cancel func())
+}
+
+// Retirement takes the agent out of its cluster; *retire.Retirer.
+type Retirement interface {
+	// Retire does what the hub has decided. It returns at once.
+	Retire(r *agentv1.Retire)
+	// Watch wakes when there is something to tell the hub about it.
+	Watch() (wake <-chan struct{}, take func() (*agentv1.Retired, bool), cancel func())
+}
+
 // Notifier tells the people on site; *kube.Events.
 type Notifier interface {
 	Warn(ctx context.Context, reason, message string) error
@@ -108,6 +128,8 @@ type Config struct {
 	Identities Identities
 	Releases   Releases
 	Inventory  Inventory
+	Presence   Presence
+	Retirement Retirement
 	Board      *health.Board
 	Notifier   Notifier
 	// ClusterUID reads the UID of the kube-system namespace.
@@ -163,7 +185,7 @@ func New(cfg Config) (*Link, error) {
 	var errs []error
 	for name, missing := range map[string]bool{
 		"hub": cfg.Hub == nil, "identities": cfg.Identities == nil, "releases": cfg.Releases == nil,
-		"inventory": cfg.Inventory == nil, "board": cfg.Board == nil, "notifier": cfg.Notifier == nil,
+		"inventory": cfg.Inventory == nil, "presence": cfg.Presence == nil, "retirement": cfg.Retirement == nil, "board": cfg.Board == nil, "notifier": cfg.Notifier == nil,
 		"cluster uid": cfg.ClusterUID == nil, "confirmed": cfg.Confirmed == nil,
 		"logger": cfg.Logger == nil, "registerer": cfg.Registerer == nil,
 	} {

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -400,6 +401,46 @@ func TestRenewedDialsAgain(t *testing.T) {
 }
 
 // TestOverTCP runs the same over real sockets.
+// What the hub asks for and decides goes down; what was found, and that all is
+// removed, comes up.
+func TestPresenceAndRetirement(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, b *bundle) {
+		b.hub.Session(t, 1)
+		b.Presence.Set([]facts.Presence{{Probe: "a/b", State: facts.PresenceAbsent}})
+		b.hub.Await(t, "presence", func(s agenttest.HubState) bool { return len(s.Presence.GetPresent()) == 1 })
+		b.hub.Ask(facts.ProbesToProto([]facts.Probe{{Name: "a/b"}}))
+		b.net.Break()
+		b.hub.Session(t, 2)
+		synctest.Wait()
+		require.Len(t, b.Presence.Asked(), 1)
+
+		b.hub.Retire(4)
+		synctest.Wait()
+		require.Len(t, b.Retirement.Told(), 1)
+		require.False(t, b.Retirement.Told()[0].GetRecorded())
+		b.Retirement.Set(&agentv1.Retired{Generation: 4, Left: []string{"x"}})
+		b.hub.Await(t, "retired", func(s agenttest.HubState) bool { return s.Retired.GetGeneration() == 4 })
+		synctest.Wait()
+		require.True(t, b.Retirement.Told()[1].GetRecorded())
+	})
+}
+
+// A new join token is the owner's word that the agent is wanted: it is not
+// retired but joins again.
+func TestNewTokenBeatsRetirement(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, b *bundle) {
+		b.hub.Session(t, 1)
+		b.Identities.Next = true
+		b.hub.Retire(1)
+		b.hub.Session(t, 2)
+		distrusts, _, _ := b.Identities.Counts()
+		require.Positive(t, distrusts)
+		require.Empty(t, b.Retirement.Told())
+	})
+}
+
 func TestOverTCP(t *testing.T) { //nolint:paralleltest // runs before the bubbles: they share yamux's timers
 	hub := agenttest.NewHub(t, agenttest.HubConfig{})
 	address, stopHub := hub.Listen(t, "")

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/budecosystem/budcluster/internal/facts"
 	"github.com/budecosystem/budcluster/internal/run"
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
 )
@@ -84,9 +85,28 @@ func (c *connection) apply(ctx context.Context, m *agentv1.SyncResponse) error {
 		if err := releases.Forget(ctx, x.Forget.GetId()); err != nil {
 			return fmt.Errorf("forget release %s: %w", x.Forget.GetId(), err)
 		}
+	case *agentv1.SyncResponse_Probes:
+		c.link.cfg.Presence.Ask(facts.ProbesFromProto(x.Probes))
+	case *agentv1.SyncResponse_Retire:
+		c.retire(ctx, x.Retire)
 	default: // a later protocol's message
 	}
 	return nil
+}
+
+// retire passes the hub's decision on, unless somebody has given this agent a
+// new join token since: then it is wanted again, as another cluster.
+func (c *connection) retire(ctx context.Context, r *agentv1.Retire) {
+	if !c.identity.Successor() {
+		c.link.cfg.Retirement.Retire(r)
+		return
+	}
+	c.link.log.InfoContext(ctx, "the hub has retired this cluster, but there is a new join token; joining again")
+	c.identity.Distrust()
+	select {
+	case c.goAway <- errRejoin:
+	default:
+	}
 }
 
 // sendStatuses passes statuses on. The subscription outlives ctx: operations
@@ -94,6 +114,10 @@ func (c *connection) apply(ctx context.Context, m *agentv1.SyncResponse) error {
 func (c *connection) sendStatuses(ctx context.Context, stream syncStream) error {
 	subscription, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	statuses := c.link.cfg.Releases.Statuses(subscription)
+	found, takeFound, stopFound := c.link.cfg.Presence.Watch()
+	defer stopFound()
+	retired, takeRetired, stopRetired := c.link.cfg.Retirement.Watch()
+	defer stopRetired()
 	defer func() {
 		cancel()
 		for range statuses { // until the manager has let go
@@ -111,6 +135,18 @@ func (c *connection) sendStatuses(ctx context.Context, stream syncStream) error 
 			}
 			if err := c.sendStatus(stream, s); err != nil {
 				return err
+			}
+		case <-found:
+			if answers, fresh := takeFound(); fresh {
+				if err := send(stream, &agentv1.SyncRequest{Message: &agentv1.SyncRequest_Presence{Presence: facts.PresenceToProto(answers)}}); err != nil {
+					return err
+				}
+			}
+		case <-retired:
+			if m, fresh := takeRetired(); fresh && m != nil {
+				if err := send(stream, &agentv1.SyncRequest{Message: &agentv1.SyncRequest_Retired{Retired: m}}); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -138,10 +174,16 @@ func (c *connection) flush(stream syncStream, statuses <-chan *agentv1.ReleaseSt
 }
 
 func (c *connection) sendStatus(stream syncStream, s *agentv1.ReleaseStatus) error {
-	err := stream.Send(&agentv1.SyncRequest{Message: &agentv1.SyncRequest_Status{Status: s}})
-	if err != nil && !errors.Is(err, io.EOF) { // EOF: receiving has the reason
-		return fmt.Errorf("send status: %w", err)
+	if err := send(stream, &agentv1.SyncRequest{Message: &agentv1.SyncRequest_Status{Status: s}}); err != nil {
+		return err
 	}
 	c.link.metrics.statuses.Inc()
+	return nil
+}
+
+func send(stream syncStream, m *agentv1.SyncRequest) error {
+	if err := stream.Send(m); err != nil && !errors.Is(err, io.EOF) { // EOF: receiving has the reason
+		return fmt.Errorf("send to the hub: %w", err)
+	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -57,6 +58,8 @@ type Config struct {
 	Interval time.Duration
 	// Now is the clock.
 	Now func() time.Time
+	// RetirePatience is how long a retirement waits since a release went.
+	RetirePatience time.Duration
 	// Registerer takes the metrics, if there is one.
 	Registerer prometheus.Registerer
 	// Backend replaces Helm's backend in tests.
@@ -84,6 +87,9 @@ type Manager struct {
 	board    *board
 	metrics  *metrics
 	queue    workqueue.TypedRateLimitingInterface[string]
+	patience time.Duration
+	// retiring: the cluster leaves the fleet, nothing new is taken in.
+	retiring atomic.Bool
 
 	mu      sync.Mutex // guards tracks, notes, ids, running
 	tracks  map[string]*track
@@ -131,7 +137,7 @@ func New(cfg Config) (*Manager, error) {
 	m := &Manager{
 		metrics:   counters,
 		namespace: cfg.Namespace, log: cfg.Logger, mirrors: cfg.Mirrors,
-		interval: cmp.Or(cfg.Interval, DefaultInterval), now: cfg.Now,
+		interval: cmp.Or(cfg.Interval, DefaultInterval), now: cfg.Now, patience: cmp.Or(cfg.RetirePatience, DefaultRetirePatience),
 		typed: typed, dynamic: dyn, helm: h, kinds: helm.NewKinds(disco), checker: helm.NewChecker(typed),
 		store:    newStore(typed, dyn, cfg.Namespace),
 		charts:   &charts{typed: typed, namespace: cfg.Namespace, fetcher: cfg.Charts, log: cfg.Logger},

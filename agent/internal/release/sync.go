@@ -97,6 +97,10 @@ func (m *Manager) note(name string, n note) {
 
 // Upsert stores one release.
 func (m *Manager) Upsert(ctx context.Context, r *agentv1.Release) error {
+	if m.retiring.Load() && !r.GetRemoved() {
+		m.log.WarnContext(ctx, "release refused, the cluster leaves the fleet", slog.String(logkey.Release, r.GetName()))
+		return nil
+	}
 	spec, v, err := specOf(r)
 	if err != nil {
 		m.reject(ctx, r, err)
