@@ -74,6 +74,7 @@ func setup(t *testing.T, steps flow.Book) *bundle {
 		require.NoError(t, err)
 		d, err := workflow.NewDispatcher(workflow.DispatcherConfig{Store: st, Engine: flow.Door{Engine: e}, Feed: events, Logger: log, Sweep: 20 * time.Millisecond})
 		require.NoError(t, err)
+		require.NoError(t, d.Dispatch(t.Context())) // from now on it follows the events
 		var running sync.WaitGroup
 		ctx, stop := context.WithCancel(t.Context())
 		running.Go(func() { _ = e.Run(ctx) })

@@ -189,6 +189,11 @@ func (s *Store) WaitWake(ctx context.Context, happened []workflow.Happened) (int
 	return int(n), err
 }
 
+// WaitWakeAll marks all waits.
+func (s *Store) WaitWakeAll(ctx context.Context, at time.Time) error {
+	return s.q.WaitWakeAll(ctx, s.db(ctx), at)
+}
+
 // WaitWakeWorkflow marks the wait of one workflow.
 func (s *Store) WaitWakeWorkflow(ctx context.Context, workflowID uuid.UUID, at time.Time) error {
 	return s.q.WaitWakeWorkflow(ctx, s.db(ctx), sqlcgen.WaitWakeWorkflowParams{WorkflowID: workflowID, At: at})

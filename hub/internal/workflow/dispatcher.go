@@ -98,37 +98,50 @@ func (d *Dispatcher) Dispatch(ctx context.Context) error {
 	return errors.Join(d.schedule(ctx), d.follow(ctx), d.tell(ctx))
 }
 
-// schedule gives new workflows to the engine.
+// schedule gives new workflows to the engine. One that it does not take keeps
+// the others of its batch from nothing.
 func (d *Dispatcher) schedule(ctx context.Context) error {
 	for {
 		pending, err := d.cfg.Store.WorkflowPending(ctx, dispatchBatch)
 		if err != nil {
 			return fmt.Errorf("list workflows to schedule: %w", err)
 		}
+		var failed []error
 		for _, w := range pending {
 			if err := d.cfg.Engine.Start(ctx, w); err != nil {
-				return fmt.Errorf("schedule workflow %s: %w", w.ID, err)
+				failed = append(failed, fmt.Errorf("schedule workflow %s: %w", w.ID, err))
+				continue
 			}
 			if err := d.cfg.Store.WorkflowScheduled(ctx, w.ID, d.cfg.Now().UTC()); err != nil {
 				return fmt.Errorf("record that workflow %s is scheduled: %w", w.ID, err)
 			}
 		}
-		if len(pending) < dispatchBatch {
-			return nil
+		if len(failed) > 0 || len(pending) < dispatchBatch {
+			return errors.Join(failed...)
 		}
 	}
 }
 
-// follow wakes the waits that new events are for. It begins with what is new:
-// older events were seen by the looks that made the waits.
+// place begins to follow the events with what is new, and wakes all waits that
+// are there: what came before may be for one of them, and whoever should have
+// followed it may be dead. A wait that comes later was made by a look that saw
+// what came before it.
+func (d *Dispatcher) place(ctx context.Context) error {
+	latest, err := d.cfg.Feed.Latest(ctx)
+	if err != nil {
+		return fmt.Errorf("find the newest event: %w", err)
+	}
+	if err := d.cfg.Store.WaitWakeAll(ctx, d.cfg.Now().UTC()); err != nil {
+		return fmt.Errorf("wake workflows: %w", err)
+	}
+	d.after, d.placed = latest, true
+	return nil
+}
+
+// follow wakes the waits that new events are for.
 func (d *Dispatcher) follow(ctx context.Context) error {
 	if !d.placed {
-		latest, err := d.cfg.Feed.Latest(ctx)
-		if err != nil {
-			return fmt.Errorf("find the newest event: %w", err)
-		}
-		d.after, d.placed = latest, true
-		return nil
+		return d.place(ctx)
 	}
 	for {
 		events, err := d.cfg.Feed.List(ctx, event.Filter{After: d.after, Limit: page.MaxLimit})
@@ -170,13 +183,14 @@ func (d *Dispatcher) tell(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("claim waits that are over: %w", err)
 		}
+		var failed []error // each is told again
 		for _, one := range due {
 			if err := d.cfg.Engine.Raise(ctx, one.WorkflowID, WaitName(one.Sequence)); err != nil {
-				return fmt.Errorf("wake workflow %s: %w", one.WorkflowID, err)
+				failed = append(failed, fmt.Errorf("wake workflow %s: %w", one.WorkflowID, err))
 			}
 		}
-		if len(due) < dispatchBatch {
-			return nil
+		if len(failed) > 0 || len(due) < dispatchBatch {
+			return errors.Join(failed...)
 		}
 	}
 }

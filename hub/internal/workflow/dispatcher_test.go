@@ -101,6 +101,7 @@ func TestDispatcherKeepsDeadlines(t *testing.T) {
 	w := b.start(t)
 	e := &recorder{}
 	d := b.dispatcher(t, e)
+	require.NoError(t, d.Dispatch(t.Context()))
 	b.look(t, w, "connect", workflow.Waiting("", b.clock().Add(time.Minute), "cluster"))
 	require.NoError(t, d.Dispatch(t.Context()))
 	require.Empty(t, e.raised)
@@ -125,6 +126,7 @@ func TestDispatchersShare(t *testing.T) {
 		require.NoError(t, err)
 		b.look(t, w, "connect", workflow.Waiting("", b.clock().Add(time.Hour), "cluster"))
 	}
+	require.NoError(t, first.Dispatch(t.Context())) // schedules all, and the clock goes on with each
 	b.happens(t, event.ClusterConnected, "frankfurt")
 	var wg sync.WaitGroup
 	for _, d := range []*workflow.Dispatcher{first, second} {

@@ -170,10 +170,22 @@ func (s *Service) last(ctx context.Context, w *Workflow) error {
 	return s.notify(ctx, w, Notice{Event: NoticeResults, Status: status, Message: w.Message, Result: w.Result})
 }
 
-// RecordEffect writes down what the workflow is about to make.
+// RecordEffect writes down what the workflow is about to make. It fails with
+// ErrFinished once the workflow takes back what it made: nobody would undo what
+// is made then.
 func (s *Service) RecordEffect(ctx context.Context, workflowID uuid.UUID, kind EffectKind, name string, clusterID uuid.UUID) error {
 	e := Effect{Kind: kind, Name: name, ClusterID: clusterID, RecordedAt: s.now().UTC()}
-	if err := s.store.EffectRecord(ctx, workflowID, e); err != nil {
+	err := s.store.InTx(ctx, func(ctx context.Context) error {
+		w, err := s.store.WorkflowLock(ctx, workflowID)
+		if err != nil {
+			return err
+		}
+		if w.Status.Terminal() || w.Status == StatusUndoing {
+			return &FinishedError{ID: w.ID, Status: w.Status}
+		}
+		return s.store.EffectRecord(ctx, workflowID, e)
+	})
+	if err != nil {
 		return fmt.Errorf("record %s %s of workflow %s: %w", kind, name, workflowID, err)
 	}
 	return nil

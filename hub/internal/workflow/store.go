@@ -47,12 +47,15 @@ type Records interface {
 
 // Waits is the table of what workflows wait for, at most one row for each.
 type Waits interface {
+	// WaitPut replaces the workflow's wait, unless that is of a later look.
 	WaitPut(ctx context.Context, w Wait) error
 	// WaitTake removes the workflow's wait and returns since when it waited and
 	// when it was woken; nil when there is none.
 	WaitTake(ctx context.Context, workflowID uuid.UUID) (*Woken, error)
 	// WaitWake marks the waits that wait for one of the subjects.
 	WaitWake(ctx context.Context, happened []Happened) (woken int, err error)
+	// WaitWakeAll marks all waits.
+	WaitWakeAll(ctx context.Context, at time.Time) error
 	// WaitWakeWorkflow marks the wait of one workflow.
 	WaitWakeWorkflow(ctx context.Context, workflowID uuid.UUID, at time.Time) error
 	// WaitDue claims waits that were woken or are over their deadline, and were

@@ -63,6 +63,8 @@ type Turn struct {
 	Seen int64
 	// Cancelled: somebody asked for the workflow's end.
 	Cancelled bool
+
+	was StepStatus // before the look
 }
 
 // Begin opens a look at a step. A step that is settled already, and one of a
@@ -95,6 +97,7 @@ func (s *Service) Begin(ctx context.Context, workflowID uuid.UUID, step string) 
 		if t.Step.StartedAt == nil {
 			t.Step.StartedAt = &now
 		}
+		t.was = t.Step.Status
 		t.Step.Status, t.Step.Evaluations = StepRunning, t.Step.Evaluations+1
 		if w.Status == StatusPending {
 			w.Status = StatusRunning
@@ -121,9 +124,10 @@ func (w *Workflow) step(name string) *Step {
 
 // Settle records what a look came to. For a step that waits it returns whether
 // something that it waits for has changed since it looked: then it must look
-// again at once.
+// again at once. So must a look that is over when a later one has begun, such
+// as that of a replica that was frozen: nothing is recorded of it.
 func (s *Service) Settle(ctx context.Context, t *Turn, sequence int64, o Outcome) (again bool, err error) {
-	w := t.Workflow
+	w, late := t.Workflow, false
 	err = s.store.InTx(ctx, func(ctx context.Context) error {
 		if w, err = s.store.WorkflowLock(ctx, t.Workflow.ID); err != nil {
 			return err
@@ -132,7 +136,10 @@ func (s *Service) Settle(ctx context.Context, t *Turn, sequence int64, o Outcome
 		if w.Status.Terminal() || step.Status.Settled() {
 			return nil
 		}
-		changed := step.Status != o.Status || step.Message != o.Message
+		if late = step.Evaluations != t.Step.Evaluations; late {
+			return nil
+		}
+		changed := t.was != o.Status || step.Message != o.Message
 		*step = *t.Step
 		now := s.now().UTC()
 		step.Status, step.Reason, step.Message = o.Status, o.Reason, o.Message
@@ -160,6 +167,9 @@ func (s *Service) Settle(ctx context.Context, t *Turn, sequence int64, o Outcome
 	})
 	if err != nil {
 		return false, fmt.Errorf("settle step %s of workflow %s: %w", t.Step.Name, t.Workflow.ID, err)
+	}
+	if late {
+		return true, nil
 	}
 	t.Workflow, t.Step = w, w.step(t.Step.Name)
 	if t.Step.Status != StepWaiting {

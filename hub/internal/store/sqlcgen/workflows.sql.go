@@ -261,6 +261,7 @@ VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (workflow_id) DO UPDATE SET
     sequence = excluded.sequence, cluster_id = excluded.cluster_id, subjects = excluded.subjects, since = excluded.since,
     deadline = excluded.deadline, woken_at = NULL, raised_at = NULL
+WHERE workflow_waits.sequence <= excluded.sequence
 `
 
 type WaitPutParams struct {
@@ -318,6 +319,15 @@ func (q *Queries) WaitWake(ctx context.Context, db DBTX, arg WaitWakeParams) (in
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const waitWakeAll = `-- name: WaitWakeAll :exec
+UPDATE workflow_waits SET woken_at = $1::timestamptz WHERE woken_at IS NULL
+`
+
+func (q *Queries) WaitWakeAll(ctx context.Context, db DBTX, at time.Time) error {
+	_, err := db.Exec(ctx, waitWakeAll, at)
+	return err
 }
 
 const waitWakeWorkflow = `-- name: WaitWakeWorkflow :exec
