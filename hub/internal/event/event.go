@@ -75,6 +75,8 @@ const (
 	ReleaseRemoved      Type = "release.removed"
 	KeyCreated          Type = "key.created"
 	KeyRevoked          Type = "key.revoked"
+	WebhookCreated      Type = "webhook.created"
+	WebhookDeleted      Type = "webhook.deleted"
 	WorkflowStarted     Type = "workflow.started"
 	WorkflowStep        Type = "workflow.step"
 	WorkflowCancelled   Type = "workflow.cancelled"
@@ -88,6 +90,6 @@ func Types() []Type {
 		ClusterChanged, ClusterRevoked, ClusterDeleted, ClusterPresence, ClusterRetiring, ClusterRetired,
 		ClusterCleared, TokenCreated, TokenRevoked, CertificateIssued,
 		NodeAdded, NodeChanged, NodeRemoved, ReleaseApplied, ReleaseStatus, ReleaseDeleted, ReleaseRemoved,
-		KeyCreated, KeyRevoked, WorkflowStarted, WorkflowStep, WorkflowCancelled, WorkflowFinished,
+		KeyCreated, KeyRevoked, WebhookCreated, WebhookDeleted, WorkflowStarted, WorkflowStep, WorkflowCancelled, WorkflowFinished,
 	}
 }

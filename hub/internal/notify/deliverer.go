@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -272,10 +273,11 @@ func (d *Deliverer) tidy(ctx context.Context) error {
 	}
 }
 
+// clip makes of an error what a column of text takes.
 func clip(err error) string {
-	text := workflow.Reason(err)
+	text := strings.ReplaceAll(workflow.Reason(err), "\x00", "")
 	if len(text) > maxError {
-		return text[:maxError] + "…"
+		text = text[:maxError] + "…"
 	}
-	return text
+	return strings.ToValidUTF8(text, "")
 }

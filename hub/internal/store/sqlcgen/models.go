@@ -225,6 +225,47 @@ type Releases struct {
 	Status             []byte
 }
 
+// What was sent to webhooks, what is being tried again, and what was given up. The body is kept, so that it can be sent again when the event is long gone.
+type WebhookDeliveries struct {
+	WebhookID uuid.UUID
+	EventID   int64
+	Type      string
+	Body      []byte
+	Status    string
+	Attempts  int32
+	FirstAt   time.Time
+	LastAt    time.Time
+	Response  int32
+	TookUs    int64
+	Error     string
+}
+
+// Who is told of events by HTTP, and how far each was told.
+type Webhooks struct {
+	ID    uuid.UUID
+	Name  string
+	Url   string
+	Types []string
+	// Only events of this cluster. No reference: it is told of the cluster's end, too.
+	ClusterID *uuid.UUID
+	// The key of the signatures, sealed and bound to the id.
+	Secret    []byte
+	CreatedAt time.Time
+	CreatedBy string
+	// The last event that is done with: sent, given up, or not asked for.
+	After int64
+	// How often the event after that has failed.
+	Attempts int32
+	// How often it has failed in a row, whichever events those were.
+	Failures   int32
+	DueAt      time.Time
+	LeaseUntil time.Time
+	// Grows with each claim: whoever lost a claim changes nothing any more.
+	Token      int64
+	LastSentAt *time.Time
+	Error      string
+}
+
 // Activities that are not done. A row goes with its result.
 type WfActivities struct {
 	InstanceID  string
