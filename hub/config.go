@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/budecosystem/budcluster/hub/internal/webhook"
 	"github.com/budecosystem/budcluster/internal/secret"
 )
 
@@ -35,6 +36,7 @@ type Config struct {
 	CryptoKeysDir   string        `json:"cryptoKeysDir" usage:"folder of the key-encryption key; empty is crypto-keys below the state folder"`
 	Log             Log           `json:"log"`
 	Events          Events        `json:"events"`
+	Webhooks        Webhooks      `json:"webhooks"`
 	Heartbeat       Heartbeat     `json:"heartbeat"`
 	Session         Session       `json:"session"`
 	DrainTimeout    time.Duration `json:"drainTimeout" usage:"how long a stopping hub waits for its agents to leave"`
@@ -75,6 +77,11 @@ type Log struct {
 // Events is the record of what happened.
 type Events struct {
 	Retention time.Duration `json:"retention" usage:"how long events are kept"`
+}
+
+// Webhooks is where the hub tells other programs of events.
+type Webhooks struct {
+	AllowedNetworks []string `json:"allowedNetworks" usage:"private networks (CIDR) in which webhooks may be; public addresses always may"`
 }
 
 // Heartbeat is how the two ends of a tunnel know that the other lives.
@@ -253,6 +260,9 @@ func (c Config) checkRest() []error {
 	}
 	if !slices.Contains([]string{"text", "json"}, c.Log.Format) {
 		errs = append(errs, wrong("log.format", "%q is neither text nor json", c.Log.Format))
+	}
+	if _, err := webhook.NewGuard(c.Webhooks.AllowedNetworks, c.Dev); err != nil {
+		errs = append(errs, wrong("webhooks.allowedNetworks", "%w", err))
 	}
 	if c.ChartsDir != "" {
 		if info, err := os.Stat(c.ChartsDir); err != nil || !info.IsDir() {

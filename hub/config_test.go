@@ -38,6 +38,7 @@ func TestValidateSaysEverything(t *testing.T) {
 		"shell in url":         {func(c *hub.Config) { c.API.URL = "http://a;id:80" }, []string{"api.url"}},
 		"quote in url":         {func(c *hub.Config) { c.API.URL = "http://a'b:80" }, []string{"api.url"}},
 		"path in url":          {func(c *hub.Config) { c.API.URL = "http://a:80/x" }, []string{"api.url"}},
+		"webhook network":      {func(c *hub.Config) { c.Webhooks.AllowedNetworks = []string{"10.0.0.1"} }, []string{`webhooks.allowedNetworks: "10.0.0.1" is not a network`}},
 		"name":                 {func(c *hub.Config) { c.Tunnel.Names = []string{"ok", "-bad"} }, []string{`tunnel.names: "-bad"`}},
 		"half of TLS":          {func(c *hub.Config) { c.API.TLSCertFile = "a" }, []string{"api.tlsCertFile"}},
 		"trust domain":         {func(c *hub.Config) { c.TrustDomain = "Bad_Domain" }, []string{"trustDomain"}},

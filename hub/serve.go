@@ -24,6 +24,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/gateway"
 	"github.com/budecosystem/budcluster/hub/internal/pg"
 	"github.com/budecosystem/budcluster/hub/internal/store"
+	"github.com/budecosystem/budcluster/hub/internal/webhook"
 	"github.com/budecosystem/budcluster/internal/buildinfo"
 	"github.com/budecosystem/budcluster/internal/logkey"
 	"github.com/budecosystem/budcluster/internal/pki"
@@ -69,6 +70,9 @@ func (h *Hub) serve(ctx context.Context, url string) error {
 		return err
 	}
 	p := &parts{rules: r, cert: cert, wakes: pg.NewListener(pool, h.component("listener")), registry: newRegistry(), ping: st.Ping}
+	if p.hooks, err = h.webhooks(p, st, keys); err != nil {
+		return err
+	}
 	if err := h.edges(ctx, p); err != nil {
 		return err
 	}
@@ -84,6 +88,7 @@ type parts struct {
 	registry *prometheus.Registry
 	ping     func(context.Context) error
 	gateway  *gateway.Gateway
+	hooks    *webhook.Service
 	group    run.Group
 }
 
@@ -263,7 +268,7 @@ func (h *Hub) api(p *parts) (*api.Server, error) {
 	return api.New(api.Config{ //nolint:wrapcheck // names what is missing
 		Logger: h.component("api"), Metrics: p.registry,
 		Clusters: p.clusters, Tokens: p.enroll, Releases: p.releases, Inventory: p.inventory, Charts: p.charts,
-		Access: p.access, Events: p.events, Agents: p.gateway,
+		Access: p.access, Events: p.events, Agents: p.gateway, Webhooks: p.hooks,
 		Watch:         func(id string) (<-chan struct{}, func()) { return p.wakes.Subscribe(store.ChannelEvents, id) },
 		Ready:         map[string]func(context.Context) error{"database": p.ping},
 		AgentChart:    agentChart,

@@ -38,6 +38,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/enroll"
 	"github.com/budecosystem/budcluster/hub/internal/event"
 	"github.com/budecosystem/budcluster/hub/internal/release"
+	"github.com/budecosystem/budcluster/hub/internal/webhook"
 	"github.com/budecosystem/budcluster/internal/facts"
 	"github.com/budecosystem/budcluster/internal/secret"
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
@@ -74,6 +75,8 @@ type Hub struct {
 	releases map[uuid.UUID]*release.Release
 	packed   map[string]chart.Chart
 	events   []event.Event
+	webhooks []webhook.Sealed
+	sent     []webhook.Delivery
 	watchers map[chan struct{}]bool
 	fault    error
 }
@@ -115,7 +118,7 @@ func New(t testing.TB, o Options) *Hub {
 	h.Server, err = api.New(api.Config{
 		Logger: o.Logger, Metrics: h.Metrics,
 		Clusters: clusters{h}, Tokens: tokens{h}, Releases: releases{h}, Inventory: nodes{h}, Charts: h.charts,
-		Access: keys{h}, Events: events{h}, Agents: h, Watch: h.watch, Ready: o.Ready,
+		Access: keys{h}, Events: events{h}, Agents: h, Webhooks: h.hooks(t, o.Logger), Watch: h.watch, Ready: o.Ready,
 		AgentChart: AgentChart(), PublicURL: o.PublicURL, TunnelAddress: "hub.example.com:8443",
 		Now: Now, Heartbeat: o.Heartbeat, BodyTimeout: o.BodyTimeout,
 	})

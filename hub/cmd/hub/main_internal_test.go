@@ -56,7 +56,8 @@ func TestDefaultConfigIsGoldenAndLoads(t *testing.T) {
 	var cfg hub.Config
 	require.NoError(t, config.Load(&cfg, config.Source{File: file}))
 	require.Empty(t, cfg.Tunnel.Names)
-	cfg.Tunnel.Names = nil
+	require.Empty(t, cfg.Webhooks.AllowedNetworks)
+	cfg.Tunnel.Names, cfg.Webhooks.AllowedNetworks = nil, nil
 	require.Equal(t, hub.Defaults(), cfg)
 }
 

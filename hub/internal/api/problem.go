@@ -24,6 +24,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/invalid"
 	"github.com/budecosystem/budcluster/hub/internal/inventory"
 	"github.com/budecosystem/budcluster/hub/internal/release"
+	"github.com/budecosystem/budcluster/hub/internal/webhook"
 	"github.com/budecosystem/budcluster/internal/logkey"
 )
 
@@ -133,6 +134,8 @@ func notFound(err error) *hubapi.Problem {
 		noRelease *release.NotFoundError
 		noNode    *inventory.NotFoundError
 		noChart   *chart.NotFoundError
+		noWebhook *webhook.NotFoundError
+		notSent   *webhook.NoDeliveryError
 	)
 	switch {
 	case errors.As(err, &noCluster):
@@ -143,6 +146,10 @@ func notFound(err error) *hubapi.Problem {
 		detail = noNode.Error()
 	case errors.As(err, &noChart):
 		detail = noChart.Error()
+	case errors.As(err, &noWebhook):
+		detail = noWebhook.Error()
+	case errors.As(err, &notSent):
+		detail = notSent.Error()
 	case errors.Is(err, enroll.ErrNoToken):
 		detail = "This cluster has no such join token; `budcluster token list` shows those that it has."
 	case errors.Is(err, access.ErrNotFound):
@@ -170,6 +177,7 @@ func conflict(err error) *hubapi.Problem {
 		silent   *cluster.UnreachableError
 		retiring *release.RetiringError
 		key      *access.ExistsError
+		hook     *webhook.ExistsError
 		busy     *release.BusyError
 		detail   string
 	)
@@ -186,6 +194,8 @@ func conflict(err error) *hubapi.Problem {
 		detail = retiring.Error()
 	case errors.As(err, &key):
 		detail = key.Error()
+	case errors.As(err, &hook):
+		detail = hook.Error()
 	case errors.As(err, &busy):
 		detail = busy.Error()
 	default:

@@ -24,6 +24,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/api"
 	"github.com/budecosystem/budcluster/hub/internal/chart"
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
+	"github.com/budecosystem/budcluster/hub/internal/courier"
 	"github.com/budecosystem/budcluster/hub/internal/enroll"
 	"github.com/budecosystem/budcluster/hub/internal/event"
 	"github.com/budecosystem/budcluster/hub/internal/inventory"
@@ -31,6 +32,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/release"
 	"github.com/budecosystem/budcluster/hub/internal/store"
 	"github.com/budecosystem/budcluster/hub/internal/store/storetest"
+	"github.com/budecosystem/budcluster/hub/internal/webhook"
 	"github.com/budecosystem/budcluster/internal/facts"
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
 )
@@ -42,6 +44,7 @@ type real struct {
 	client    *hubapi.Client
 	releases  *release.Service
 	inventory *inventory.Service
+	webhooks  *webhook.Runner
 }
 
 type noAgents struct{}
@@ -67,10 +70,18 @@ func newReal(t *testing.T) *real {
 	require.NoError(t, err)
 	ev, err := event.New(event.Config{Store: st, Logger: log, Poll: time.Hour})
 	require.NoError(t, err)
+	guard, err := webhook.NewGuard(nil, true)
+	require.NoError(t, err)
+	poster, err := courier.New(courier.Config{Allow: guard.Allow, UserAgent: "hub"})
+	require.NoError(t, err)
+	wh, err := webhook.New(webhook.Config{Store: st, Feed: ev, Sealer: keys, Guard: guard, Poster: poster, Logger: log})
+	require.NoError(t, err)
+	runner, err := webhook.NewRunner(webhook.RunnerConfig{Queue: st, Feed: ev, Sealer: keys, Poster: poster, Logger: log, Metrics: prometheus.NewRegistry()})
+	require.NoError(t, err)
 	wakes := pg.NewListener(pool, log)
 	go func() { _ = wakes.Run(t.Context()) }()
 	s, err := api.New(api.Config{
-		Logger: log, Metrics: prometheus.NewRegistry(), Clusters: cl, Tokens: en, Releases: rel, Inventory: inv, Charts: ch, Access: ac, Events: ev,
+		Logger: log, Metrics: prometheus.NewRegistry(), Clusters: cl, Tokens: en, Releases: rel, Inventory: inv, Charts: ch, Access: ac, Events: ev, Webhooks: wh,
 		Agents: noAgents{}, AgentChart: apitest.AgentChart(), PublicURL: "https://hub.example.com", TunnelAddress: ":8443",
 		Watch: func(id string) (<-chan struct{}, func()) { return wakes.Subscribe(store.ChannelEvents, id) },
 	})
@@ -82,7 +93,7 @@ func newReal(t *testing.T) *real {
 	require.NoError(t, err)
 	c, err := hubapi.New(srv.URL, key.Reveal(), hubapi.Options{PollInterval: time.Hour})
 	require.NoError(t, err)
-	return &real{url: srv.URL, key: key.Reveal(), client: c, releases: rel, inventory: inv}
+	return &real{url: srv.URL, key: key.Reveal(), client: c, releases: rel, inventory: inv, webhooks: runner}
 }
 
 // One cluster from its creation to its end, on the real rules and store. The
@@ -230,6 +241,12 @@ func TestHostileInputIsNeverAFault(t *testing.T) {
 		{"GET", "/v1/clusters/edge/nodes/%FF%FE", ""},
 		{"DELETE", "/v1/clusters/edge/join-tokens/%27", ""},
 		{"DELETE", "/v1/api-keys/%F0%9F%A6%8A", ""},
+		{"GET", "/v1/webhooks/%FF", ""},
+		{"DELETE", "/v1/webhooks/%27%F0%9F%A6%8A", ""},
+		{"GET", "/v1/webhooks/w/deliveries?status=%FF", ""},
+		{"GET", "/v1/webhooks/w/deliveries?cursor=WyJ4Il0", ""},
+		{"POST", "/v1/webhooks/w/deliveries/99999999999999999999/redeliver", ""},
+		{"POST", "/v1/webhooks/w/deliveries/9223372036854775807/redeliver", ""},
 	}
 	for _, b := range bad {
 		tries = append(tries,
@@ -240,6 +257,8 @@ func TestHostileInputIsNeverAFault(t *testing.T) {
 			try{"POST", "/v1/api-keys", `{"name":"` + b + `","role":"viewer"}`},
 			try{"POST", "/v1/api-keys", `{"name":"x","role":"` + b + `"}`},
 			try{"POST", "/v1/charts", b},
+			try{"POST", "/v1/webhooks", `{"name":"` + b + `","url":"` + b + `","types":["` + b + `"],"cluster":"` + b + `"}`},
+			try{"POST", "/v1/webhooks", `{"name":"w","url":"https://example.com/` + b + `"}`},
 			try{"PUT", "/v1/clusters/edge/releases/app", `{"namespace":"x","chart":{"digest":"` + pushed.Digest + `"},"values":{"` + b + `":"` + b + `"}}`},
 			try{"PUT", "/v1/clusters/edge/releases/app", `{"namespace":"x","chart":{"digest":"` + pushed.Digest + `"},"secretValues":{"` + b + `":"` + b + `"}}`},
 			try{"PUT", "/v1/clusters/edge/releases/app", `{"namespace":"` + b + `","chart":{"digest":"` + b + `","path":"` + b + `"},"timeout":"` + b + `"}`},

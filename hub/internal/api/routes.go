@@ -77,6 +77,14 @@ func routes() []route {
 		{post, "/v1/api-keys", admin, "createApiKey", "Create an API key", serve((*Server).createKey), []int{conflict}},
 		{del, "/v1/api-keys/{id}", admin, "revokeApiKey", "Make an API key useless", serve((*Server).revokeKey), []int{gone}},
 
+		{get, "/v1/webhooks", admin, "listWebhooks", "List webhooks, without the keys of their signatures", serve((*Server).listWebhooks), nil},
+		{post, "/v1/webhooks", admin, "createWebhook", "Have a program told of events by HTTP, from now on", serve((*Server).createWebhook), []int{gone, conflict}},
+		{get, "/v1/webhooks/{webhook}", admin, "getWebhook", "Show a webhook and how far it is", serve((*Server).getWebhook), []int{gone}},
+		{del, "/v1/webhooks/{webhook}", admin, "deleteWebhook", "End a webhook and forget what it was sent", serve((*Server).deleteWebhook), []int{gone}},
+		{post, "/v1/webhooks/{webhook}/test", admin, "testWebhook", "Send a webhook a message now, and say what came of it", serve((*Server).testWebhook), []int{gone}},
+		{get, "/v1/webhooks/{webhook}/deliveries", admin, "listDeliveries", "List what a webhook was sent, what is tried again and what was given up", serve((*Server).listDeliveries), []int{gone}},
+		{post, "/v1/webhooks/{webhook}/deliveries/{event}/redeliver", admin, "redeliver", "Send a webhook an event again, and say what came of it", serve((*Server).redeliver), []int{gone}},
+
 		{get, "/v1/events", viewer, "listEvents", "List events, oldest first", serve((*Server).listEvents), []int{gone}},
 		{get, "/v1/events/stream", viewer, "streamEvents", "Follow events as they happen (server-sent events)", serve((*Server).streamEvents), []int{gone}},
 	}
@@ -122,7 +130,7 @@ func (s *Server) operation(r route) huma.Operation {
 		op.Responses[strconv.Itoa(status)] = problemResponse(http.StatusText(status))
 	}
 	op.Responses["default"] = problemResponse("Any other problem")
-	if r.id == "createCluster" || r.id == "createJoinToken" || r.id == "createApiKey" {
+	if r.id == "createCluster" || r.id == "createJoinToken" || r.id == "createApiKey" || r.id == "createWebhook" {
 		op.DefaultStatus = http.StatusCreated
 	}
 	return op
@@ -150,7 +158,7 @@ func (s *Server) humaConfig() huma.Config {
 
 // tagOf groups a route by what it is about.
 func tagOf(path string) string {
-	groups := []string{"join-tokens", "nodes", "devices", "releases", "charts", "api-keys", "events", "clusters"}
+	groups := []string{"join-tokens", "nodes", "devices", "releases", "charts", "api-keys", "webhooks", "events", "clusters"}
 	for _, part := range slices.Backward(splitPath(path)) {
 		if slices.Contains(groups, part) {
 			return part

@@ -39,6 +39,21 @@ func withRelease(h *apitest.Hub) {
 	_ = resp.Body.Close()
 }
 
+// withWebhook makes a webhook.
+func withWebhook(h *apitest.Hub) {
+	req, err := http.NewRequest(http.MethodPost, h.URL+"/v1/webhooks", strings.NewReader(`{"name":"pager","url":"https://ops.example.com/in"}`))
+	if err != nil {
+		panic(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+apitest.AdminKey)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil || resp.StatusCode != http.StatusCreated {
+		panic("webhook was not created")
+	}
+	_ = resp.Body.Close()
+}
+
 func writeChart(t *testing.T, dir string) {
 	t.Helper()
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "app"), 0o750))

@@ -41,6 +41,7 @@ type Config struct {
 	Access    Access
 	Events    Events
 	Agents    Agents
+	Webhooks  Webhooks
 
 	// Watch wakes when there may be a new event of the cluster, or of any when
 	// it is empty.
@@ -111,7 +112,7 @@ func (c *Config) check() error {
 	for name, missing := range map[string]bool{
 		"Logger": c.Logger == nil, "Metrics": c.Metrics == nil, "Clusters": c.Clusters == nil, "Tokens": c.Tokens == nil,
 		"Releases": c.Releases == nil, "Inventory": c.Inventory == nil, "Charts": c.Charts == nil, "Access": c.Access == nil,
-		"Events": c.Events == nil, "Agents": c.Agents == nil, "Watch": c.Watch == nil, "AgentChart": c.AgentChart == nil,
+		"Events": c.Events == nil, "Agents": c.Agents == nil, "Webhooks": c.Webhooks == nil, "Watch": c.Watch == nil, "AgentChart": c.AgentChart == nil,
 	} {
 		if missing {
 			errs = append(errs, fmt.Errorf("api: %s is needed", name))

@@ -75,7 +75,7 @@ func (s *Service) Create(ctx context.Context, actor, name string, labels map[str
 func (s *Service) Get(ctx context.Context, ref string) (*Cluster, error) {
 	c, err := s.find(ctx, ref)
 	if errors.Is(err, ErrNotFound) {
-		return nil, &NotFoundError{Ref: ref}
+		return nil, &NotFoundError{Ref: invalid.Clip(ref)}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("get cluster %s: %w", ref, err)

@@ -151,7 +151,7 @@ func (s *Service) Get(ctx context.Context, ref string) (*Webhook, error) {
 }
 
 func (s *Service) find(ctx context.Context, ref string) (Sealed, error) {
-	if len(ref) > 63 {
+	if !namePattern.MatchString(ref) { // an id fits it, too
 		return Sealed{}, &NotFoundError{Ref: invalid.Clip(ref)}
 	}
 	w, err := s.store.WebhookByRef(ctx, ref)
