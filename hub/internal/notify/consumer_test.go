@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/budecosystem/budcluster/hub/internal/notify"
-	"github.com/budecosystem/budcluster/hub/internal/notify/notifytest"
+	"github.com/budecosystem/budcluster/hub/internal/notifytest"
 	"github.com/budecosystem/budcluster/hub/internal/workflow"
 )
 
