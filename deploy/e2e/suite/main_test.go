@@ -87,7 +87,7 @@ func (w *world) prepare(ctx context.Context) error {
 		return err
 	}
 	w.repo = filepath.Join(root, "..", "..")
-	for _, needed := range []string{"bin/budcluster-hub", "bin/budcluster-agent", "bin/budcluster", agentArchive} {
+	for _, needed := range []string{"bin/budcluster-hub", "bin/budcluster-agent", "bin/budcluster", agentArchive, hubArchive} {
 		if _, err := os.Stat(filepath.Join(w.repo, needed)); err != nil {
 			return fmt.Errorf("%s is not built: run make build images first (make e2e does)", needed)
 		}

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -74,21 +72,8 @@ type synced struct {
 
 func newSynced(tb testing.TB) *synced {
 	tb.Helper()
-	dir, err := os.MkdirTemp("", "bench") //nolint:usetesting // short: a socket's path has at most 107 bytes
-	require.NoError(tb, err)
-	require.NoError(tb, os.Chmod(dir, 0o755)) // the server runs as another user
-	dev, err := pg.NewDev(filepath.Join(dir, "pg"), slog.New(slog.DiscardHandler))
-	require.NoError(tb, err)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
-	ended := make(chan error, 1)
-	go func() { ended <- dev.Run(ctx) }()
-	tb.Cleanup(func() {
-		cancel()
-		require.NoError(tb, <-ended)
-		_ = os.RemoveAll(dir)
-	})
-	<-dev.Ready()
-	return &synced{url: dev.URL()}
+	url, _ := serve(tb, folder(tb))
+	return &synced{url: url}
 }
 
 // empty returns the URL of a new database.
