@@ -99,7 +99,7 @@ func certgen(ctx context.Context, k *kube, args []string) error {
 	}
 	hooks, _ := webhook["webhooks"].([]any)
 	for _, hook := range hooks {
-		if config, ok := object(hook.(map[string]any))["clientConfig"].(map[string]any); ok { //nolint:forcetypeassert // the API has objects there
+		if config, ok := object(hook.(map[string]any))["clientConfig"].(map[string]any); ok {
 			config["caBundle"] = secret.at("data", "ca.crt")
 		}
 	}

@@ -122,7 +122,7 @@ func (k *kube) do(ctx context.Context, method, path, contentType string, body an
 	if err != nil {
 		return nil, err
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	var out object
 	if err := json.NewDecoder(response.Body).Decode(&out); err != nil {
 		return nil, fmt.Errorf("%s %s: %s: %w", method, path, response.Status, err)

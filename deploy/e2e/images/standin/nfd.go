@@ -145,7 +145,7 @@ func systemLabels() map[string]any {
 		}
 	}
 	if file, err := os.Open("/host-etc/os-release"); err == nil {
-		defer file.Close()
+		defer func() { _ = file.Close() }()
 		lines := bufio.NewScanner(file)
 		for lines.Scan() {
 			if key, value, ok := strings.Cut(lines.Text(), "="); ok && (key == "ID" || key == "VERSION_ID") {
