@@ -3,6 +3,7 @@ package charts_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -51,6 +52,10 @@ func TestAgentMayInstallTheStandIns(t *testing.T) {
 			if len(o.Object) == 0 {
 				continue
 			}
+			for _, verb := range []string{"create", "get", "patch", "update", "delete"} {
+				one := right{group: o.GroupVersionKind().Group, resource: plural(o.GetKind()), verb: verb}
+				require.True(t, have.has(one), "%s: the agent may not %s", e.Name, one)
+			}
 			for _, rule := range rules(t, o) {
 				require.Empty(t, have.lacking(rule), "%s: %s %s", e.Name, o.GetKind(), o.GetName())
 				seen++
@@ -61,6 +66,21 @@ func TestAgentMayInstallTheStandIns(t *testing.T) {
 		}
 	}
 	require.Greater(t, seen, 30)
+}
+
+// plural is how the API calls the objects of a kind.
+func plural(kind string) string {
+	kind = strings.ToLower(kind)
+	switch {
+	case kind == "endpoints":
+		return kind
+	case strings.HasSuffix(kind, "y"):
+		return strings.TrimSuffix(kind, "y") + "ies"
+	case strings.HasSuffix(kind, "s"):
+		return kind + "es"
+	default:
+		return kind + "s"
+	}
 }
 
 // requireBindable: the role is one of the chart's own, or the agent may bind it.

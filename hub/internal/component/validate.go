@@ -61,7 +61,7 @@ func (c *Component) validate() error {
 	c.validateOthers(&p)
 	c.validateProbes(&p)
 	c.validateReady(&p)
-	c.Removal.validate(&p)
+	c.Removal.validate(&p, c.Namespace)
 	c.RBAC.validate(&p)
 	return errors.Join(p...)
 }
@@ -233,26 +233,35 @@ func (o OutputReady) validate(p *problems, field string) {
 	}
 }
 
-func (r Removal) validate(p *problems) {
+// validate asks what the agent will ask too, so that nobody writes an entry
+// that it refuses.
+func (r Removal) validate(p *problems, namespace string) {
 	for i, l := range r.Leftovers {
-		if strings.Contains(l.Namespace, "$") && l.Namespace != ownNamespace {
-			p.add(fmt.Sprintf("removal.leftovers[%d].namespace", i), "%q is not known; use a name, or ${namespace} for that of the release", clip(l.Namespace))
-		}
 		field := fmt.Sprintf("removal.leftovers[%d]", i)
+		if strings.Contains(l.Namespace, "$") && l.Namespace != ownNamespace {
+			p.add(field+".namespace", "%q is not known; use a name, or ${namespace} for that of the release", clip(l.Namespace))
+		}
 		if !apiPattern.MatchString(l.APIVersion) || !kindPattern.MatchString(l.Kind) {
 			p.add(field, "apiVersion and kind are needed, such as v1 and Secret")
 		}
-		if (strings.Trim(l.Object, "*") == "") == (l.Selector == "") {
-			p.add(field, "name one object, or select by labels; not both, and not everything")
+		if l.Object != "" && l.Selector != "" {
+			p.add(field, "name an object, or select by labels; not both")
 		}
 		if l.IfUnused && l.Kind != kindDefinition {
 			p.add(field+".ifUnused", "it means something only for a CustomResourceDefinition")
 		}
-	}
-	for _, mark := range slices.Concat(r.Nodes.Labels, r.Nodes.Annotations) {
-		if domain, _, ok := strings.Cut(mark, "/"); !ok || !strings.Contains(domain, ".") || strings.Contains(domain, "*") {
-			p.add("removal.nodes", "%q would take others' labels; begin it with a domain, such as hami.io/", clip(mark))
+		if l.Namespace == ownNamespace {
+			l.Namespace = namespace
 		}
+		if err := l.Check(namespace); err != nil {
+			p.add(field, "%w", err)
+		}
+	}
+	if len(r.Leftovers) > facts.MaxLeftovers-1 { // and the namespace
+		p.add("removal.leftovers", "there are %d; use at most %d", len(r.Leftovers), facts.MaxLeftovers-1)
+	}
+	if err := r.Nodes.Check(); err != nil {
+		p.add("removal.nodes", "%w", err)
 	}
 }
 
