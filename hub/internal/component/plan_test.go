@@ -426,3 +426,18 @@ func checkPlan(t *testing.T, c *component.Catalogue, in component.Input, items [
 		}
 	}
 }
+
+// BenchmarkPlan is one cluster of a hundred nodes with GPUs.
+func BenchmarkPlan(b *testing.B) {
+	c := catalogue(b)
+	in := component.Input{ClusterID: "c", ClusterName: "one", Cluster: facts.Cluster{Platform: facts.PlatformKubernetes, Distribution: "kubernetes"}, Presence: nothing(b)}
+	for i := range 100 {
+		in.Nodes = append(in.Nodes, gpuNode(fmt.Sprintf("gpu-%d", i)))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.Plan(in); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
