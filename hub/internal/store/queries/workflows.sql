@@ -46,7 +46,7 @@ UPDATE workflows SET scheduled_at = coalesce(scheduled_at, @at::timestamptz) WHE
 
 -- name: WorkflowPurge :many
 DELETE FROM workflows
-WHERE id IN (SELECT w.id FROM workflows w WHERE w.finished_at < @before::timestamptz ORDER BY w.created_at LIMIT @lim::int)
+WHERE id IN (SELECT w.id FROM workflows w WHERE w.finished_at < @before::timestamptz AND w.created_at < @before ORDER BY w.created_at LIMIT @lim::int)
 RETURNING id;
 
 -- name: WaitPut :exec

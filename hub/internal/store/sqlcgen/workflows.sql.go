@@ -559,7 +559,7 @@ func (q *Queries) WorkflowPending(ctx context.Context, db DBTX, lim int32) ([]Wo
 
 const workflowPurge = `-- name: WorkflowPurge :many
 DELETE FROM workflows
-WHERE id IN (SELECT w.id FROM workflows w WHERE w.finished_at < $1::timestamptz ORDER BY w.created_at LIMIT $2::int)
+WHERE id IN (SELECT w.id FROM workflows w WHERE w.finished_at < $1::timestamptz AND w.created_at < $1 ORDER BY w.created_at LIMIT $2::int)
 RETURNING id
 `
 

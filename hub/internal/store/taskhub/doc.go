@@ -42,6 +42,9 @@
 // began is in the tables: handed over in the dead process, or not, it is
 // claimed after the lease, or at once. Between, there is nothing.
 //
+// What has ended is kept for a day, so that who asks to start it again finds it
+// there, and is purged then: what came of it is in the rows of others.
+//
 // Postgres away: whoever has a result waits for a lease's time and tries
 // again; whoever asks from outside is refused after two seconds; claimers back
 // off. A turn that cannot be processed is tried again after 1 s, 2 s … 5 min;

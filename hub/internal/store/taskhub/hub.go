@@ -34,6 +34,7 @@ const (
 	DefaultTurns       = 64
 	DefaultActivities  = 256
 	DefaultConnections = 8
+	DefaultRetention   = 24 * time.Hour
 )
 
 // minLease keeps a renewal, every third of it, well above a slow commit.
@@ -64,6 +65,10 @@ type Config struct {
 	Connections int
 	// CacheBytes bounds what is remembered of histories.
 	CacheBytes int
+	// Retention is for how long an instance is kept that has ended.
+	Retention time.Duration
+	// Sweep is how often those are looked for whose time is over.
+	Sweep time.Duration
 }
 
 func (c *Config) check() error {
@@ -83,6 +88,10 @@ func (c *Config) check() error {
 	c.Activities = cmp.Or(c.Activities, DefaultActivities)
 	c.Connections = cmp.Or(c.Connections, DefaultConnections)
 	c.CacheBytes = cmp.Or(c.CacheBytes, defaultCacheBytes)
+	c.Retention, c.Sweep = cmp.Or(c.Retention, DefaultRetention), cmp.Or(c.Sweep, defaultSweep)
+	if c.Retention < 0 || c.Sweep < 0 {
+		errs = append(errs, fmt.Errorf("retention %s, sweep %s: give positive durations", c.Retention, c.Sweep))
+	}
 	if c.Turns < 1 || c.Activities < 1 || c.Poll <= 0 || c.Connections < 4 { //nolint:mnd // see the sentence
 		errs = append(errs, fmt.Errorf("turns %d, activities %d, poll %s, connections %d: give at least 1, 1, 1ms and 4", c.Turns, c.Activities, c.Poll, c.Connections))
 	}
@@ -173,11 +182,12 @@ func (h *Hub) String() string { return "postgres task hub of " + h.holder }
 
 // Claim hands out work, at most as much as the configuration allows, until ctx
 // ends. Then it gives back what nobody took yet; what was taken stays with its
-// takers.
+// takers. Meanwhile it purges what ended long ago.
 func (h *Hub) Claim(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { h.turns.run(ctx, h.subscribe(payloadTurn), h.cfg.Poll, h.log) })
 	wg.Go(func() { h.activities.run(ctx, h.subscribe(payloadActivity), h.cfg.Poll, h.log) })
+	wg.Go(func() { h.sweep(ctx) })
 	wg.Wait()
 	return nil
 }

@@ -75,6 +75,31 @@ func (h *Hub) Purge(ctx context.Context, id string) error {
 	return nil
 }
 
+// How often, and how much at a time: a statement never holds locks for long.
+const (
+	defaultSweep = 10 * time.Minute
+	sweepBatch   = 500
+)
+
+// sweep purges what is too old, until ctx ends. What fails is tried again at
+// the next turn: old instances do no harm.
+func (h *Hub) sweep(ctx context.Context) {
+	turn := time.NewTicker(h.cfg.Sweep)
+	defer turn.Stop()
+	for {
+		for n, err := sweepBatch, error(nil); n == sweepBatch; {
+			if n, err = h.PurgeOld(ctx, time.Now().Add(-h.cfg.Retention), sweepBatch); err != nil && ctx.Err() == nil {
+				h.log.WarnContext(ctx, "old workflows were not purged", logError(err))
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-turn.C:
+		}
+	}
+}
+
 // PurgeOld deletes instances that ended before t, at most limit of them, and
 // says how many. Replicas may do it together.
 func (h *Hub) PurgeOld(ctx context.Context, t time.Time, limit int) (int, error) {

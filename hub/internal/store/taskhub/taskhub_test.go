@@ -22,11 +22,12 @@ import (
 
 func TestConfigIsChecked(t *testing.T) {
 	t.Parallel()
-	_, err := taskhub.Open(t.Context(), taskhub.Config{Lease: time.Millisecond, Turns: -1})
+	_, err := taskhub.Open(t.Context(), taskhub.Config{Lease: time.Millisecond, Turns: -1, Retention: -time.Hour})
 	require.ErrorContains(t, err, "pool: it is nil")
 	require.ErrorContains(t, err, "log: it is nil")
 	require.ErrorContains(t, err, "lease: 1ms is too short")
 	require.ErrorContains(t, err, "turns -1")
+	require.ErrorContains(t, err, "retention -1h0m0s")
 }
 
 // A workflow from its start to its end, and what is in the tables meanwhile.
@@ -623,6 +624,36 @@ func TestPurge(t *testing.T) {
 	for _, table := range []string{"instances", "history", "activities", "events"} {
 		require.Equal(t, 0, count(t, pool, table), table)
 	}
+}
+
+// What ended long ago goes by itself, in as many statements as it takes; what
+// is on stays, however old.
+func TestOldInstancesGo(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.Pool(t, pgtest.Migrated(t))
+	client := open(t, pool, taskhub.Config{})
+	for _, id := range []string{"on", "new"} {
+		create(t, client, id)
+	}
+	for _, sql := range []string{
+		`INSERT INTO wf.instances (id, name, execution_id, status, start, created_at, updated_at, ended_at)
+			SELECT 'old' || n, 'test', 'e', 'Completed', '', now() - interval '9 days', now(), now() - interval '25 hours' FROM generate_series(1, 1200) n`,
+		"INSERT INTO wf.history (instance_id, turn, events) SELECT id, 1, '' FROM wf.instances WHERE id LIKE 'old%'",
+		"UPDATE wf.instances SET created_at = now() - interval '9 days', claim_at = now() + interval '1 hour' WHERE id = 'on'",
+		"UPDATE wf.instances SET ended_at = now() - interval '23 hours', claim_at = NULL WHERE id = 'new'",
+	} {
+		_, err := pool.Exec(t.Context(), sql)
+		require.NoError(t, err, sql)
+	}
+	start(t, pool, taskhub.Config{Sweep: time.Hour})
+	ctx := soon(t)
+	for left := 1202; left > 2; {
+		require.NoError(t, pool.QueryRow(ctx, "SELECT count(*) FROM wf.instances").Scan(&left))
+	}
+	var left []string
+	require.NoError(t, pool.QueryRow(ctx, "SELECT array_agg(id ORDER BY id) FROM wf.instances").Scan(&left))
+	require.Equal(t, []string{"new", "on"}, left)
+	require.Equal(t, 0, count(t, pool, "history"))
 }
 
 func TestListPages(t *testing.T) {
