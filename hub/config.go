@@ -23,23 +23,27 @@ const EnvPrefix = "BUDCLUSTER"
 // Config is everything that can be set about a hub. It is filled from
 // Defaults, a file, BUDCLUSTER_* variables and flags, in that order.
 type Config struct {
-	StateDir        string        `json:"stateDir" usage:"folder for what the hub keeps on disk"`
-	Dev             bool          `json:"dev" usage:"run for trying things out: a private PostgreSQL below the state folder, an admin key on first start, the API on localhost"`
-	DatabaseURL     secret.String `json:"databaseURL" usage:"PostgreSQL URL; it holds a password, so there is no flag for it"`
-	DatabaseURLFile string        `json:"databaseURLFile" usage:"file that holds the PostgreSQL URL"`
-	API             API           `json:"api"`
-	Tunnel          Tunnel        `json:"tunnel"`
-	TrustDomain     string        `json:"trustDomain" usage:"trust domain of the identities that this hub gives; it cannot change later"`
-	Certificate     Certificate   `json:"certificate"`
-	Token           Token         `json:"token"`
-	ChartsDir       string        `json:"chartsDir" usage:"folder of charts that releases may name by path; empty allows none"`
-	CryptoKeysDir   string        `json:"cryptoKeysDir" usage:"folder of the key-encryption key; empty is crypto-keys below the state folder"`
-	Log             Log           `json:"log"`
-	Events          Events        `json:"events"`
-	Webhooks        Webhooks      `json:"webhooks"`
-	Heartbeat       Heartbeat     `json:"heartbeat"`
-	Session         Session       `json:"session"`
-	DrainTimeout    time.Duration `json:"drainTimeout" usage:"how long a stopping hub waits for its agents to leave"`
+	StateDir        string            `json:"stateDir" usage:"folder for what the hub keeps on disk"`
+	Dev             bool              `json:"dev" usage:"run for trying things out: a private PostgreSQL below the state folder, an admin key on first start, the API on localhost"`
+	DatabaseURL     secret.String     `json:"databaseURL" usage:"PostgreSQL URL; it holds a password, so there is no flag for it"`
+	DatabaseURLFile string            `json:"databaseURLFile" usage:"file that holds the PostgreSQL URL"`
+	API             API               `json:"api"`
+	Tunnel          Tunnel            `json:"tunnel"`
+	TrustDomain     string            `json:"trustDomain" usage:"trust domain of the identities that this hub gives; it cannot change later"`
+	Certificate     Certificate       `json:"certificate"`
+	Token           Token             `json:"token"`
+	ChartsDir       string            `json:"chartsDir" usage:"folder of charts that releases may name by path; empty allows none"`
+	ComponentsDir   string            `json:"componentsDir" usage:"folder of YAML files that change the catalogue of components or add to it; empty changes nothing"`
+	Components      map[string]string `json:"components" usage:"settings of components by their names, such as NFD_NAMESPACE and NFD_DETECTION_TIMEOUT"`
+	Workflows       Workflows         `json:"workflows"`
+	Dapr            Dapr              `json:"dapr"`
+	CryptoKeysDir   string            `json:"cryptoKeysDir" usage:"folder of the key-encryption key; empty is crypto-keys below the state folder"`
+	Log             Log               `json:"log"`
+	Events          Events            `json:"events"`
+	Webhooks        Webhooks          `json:"webhooks"`
+	Heartbeat       Heartbeat         `json:"heartbeat"`
+	Session         Session           `json:"session"`
+	DrainTimeout    time.Duration     `json:"drainTimeout" usage:"how long a stopping hub waits for its agents to leave"`
 }
 
 // API is where operators and programs reach the hub.
@@ -84,6 +88,34 @@ type Webhooks struct {
 	AllowedNetworks []string `json:"allowedNetworks" usage:"private networks (CIDR) in which webhooks may be; public addresses always may"`
 }
 
+// Workflows is how long work is run.
+type Workflows struct {
+	Engine string        `json:"engine" usage:"what runs workflows: embedded, on the hub's database; or dapr, by the sidecar"`
+	Lease  time.Duration `json:"lease" usage:"how long a step of a hub that was killed stays with it (embedded engine)"`
+}
+
+// The engines.
+const (
+	EngineEmbedded = "embedded"
+	EngineDapr     = "dapr"
+)
+
+// Dapr is the sidecar through which the platform is spoken to.
+type Dapr struct {
+	Enabled      bool   `json:"enabled" usage:"speak to the platform through a Dapr sidecar"`
+	HTTPAddress  string `json:"httpAddress" usage:"host:port of the sidecar's HTTP API"`
+	GRPCAddress  string `json:"grpcAddress" usage:"host:port of the sidecar's gRPC API"`
+	APITokenFile string `json:"apiTokenFile" usage:"file with the token that the sidecar wants to see; empty when it asks for none"`
+	AppTokenFile string `json:"appTokenFile" usage:"file with the token that the sidecar shows to the hub; empty takes everybody who reaches the app port for the sidecar"`
+	AppListen    string `json:"appListen" usage:"address at which the sidecar reaches the hub"`
+	AppID        string `json:"appID" usage:"the hub's app id"`
+	PubSub       string `json:"pubsub" usage:"name of the pub/sub component"`
+	StateStore   string `json:"stateStore" usage:"name of the state store that the platform shares"`
+	ConfigStore  string `json:"configStore" usage:"name of the configuration store; empty reads none"`
+	SecretStore  string `json:"secretStore" usage:"name of the secret store; empty reads none"`
+	PeopleTopic  string `json:"peopleTopic" usage:"topic of the service that tells people; empty tells none"`
+}
+
 // Heartbeat is how the two ends of a tunnel know that the other lives.
 type Heartbeat struct {
 	Interval time.Duration `json:"interval" usage:"time between two heartbeats on the control stream, in both directions"`
@@ -98,14 +130,20 @@ type Session struct {
 // Defaults is the configuration of which nothing was set.
 func Defaults() Config {
 	return Config{
-		StateDir:     "/var/lib/budcluster",
-		TrustDomain:  "budcluster.local",
-		Certificate:  Certificate{Lifetime: 24 * time.Hour, RenewalGrace: 720 * time.Hour},
-		Token:        Token{TTL: 24 * time.Hour},
-		Log:          Log{Level: "info", Format: "text"},
-		Events:       Events{Retention: 720 * time.Hour},
-		Heartbeat:    Heartbeat{Interval: 10 * time.Second, Timeout: 25 * time.Second},
-		Session:      Session{Lease: 30 * time.Second},
+		StateDir:    "/var/lib/budcluster",
+		TrustDomain: "budcluster.local",
+		Certificate: Certificate{Lifetime: 24 * time.Hour, RenewalGrace: 720 * time.Hour},
+		Token:       Token{TTL: 24 * time.Hour},
+		Log:         Log{Level: "info", Format: "text"},
+		Events:      Events{Retention: 720 * time.Hour},
+		Heartbeat:   Heartbeat{Interval: 10 * time.Second, Timeout: 25 * time.Second},
+		Session:     Session{Lease: 30 * time.Second},
+		Components:  map[string]string{},
+		Workflows:   Workflows{Engine: EngineEmbedded, Lease: 10 * time.Second},
+		Dapr: Dapr{
+			HTTPAddress: "127.0.0.1:3500", GRPCAddress: "127.0.0.1:50001", AppListen: ":9081", AppID: "budcluster",
+			PubSub: "pubsub", StateStore: "statestore",
+		},
 		DrainTimeout: 10 * time.Second,
 	}
 }
@@ -150,7 +188,7 @@ func machineAddress() string {
 
 // Validate says everything that is wrong, a sentence each.
 func (c Config) Validate() error {
-	return errors.Join(slices.Concat(c.checkDatabase(), c.checkAPI(), c.checkTunnel(), c.checkIdentity(), c.checkTimes(), c.checkRest())...)
+	return errors.Join(slices.Concat(c.checkDatabase(), c.checkAPI(), c.checkTunnel(), c.checkIdentity(), c.checkTimes(), c.checkWorkflows(), c.checkRest())...)
 }
 
 // ValidateDatabase says what is wrong for the commands that need nothing but
@@ -249,6 +287,38 @@ func (c Config) checkTimes() []error {
 	}
 	if c.Events.Retention < time.Hour {
 		errs = append(errs, wrong("events.retention", "%s is too short; use at least 1h", c.Events.Retention))
+	}
+	return errs
+}
+
+func (c Config) checkWorkflows() []error {
+	var errs []error
+	switch {
+	case c.Workflows.Engine != EngineEmbedded && c.Workflows.Engine != EngineDapr:
+		errs = append(errs, wrong("workflows.engine", "%q is neither embedded nor dapr", c.Workflows.Engine))
+	case c.Workflows.Engine == EngineDapr && !c.Dapr.Enabled:
+		errs = append(errs, wrong("workflows.engine", "is dapr, and dapr.enabled is not set; set it, or use embedded"))
+	}
+	if c.Workflows.Lease < time.Second || c.Workflows.Lease > 10*time.Minute {
+		errs = append(errs, wrong("workflows.lease", "%s is not between 1s and 10m", c.Workflows.Lease))
+	}
+	if c.ComponentsDir != "" {
+		if info, err := os.Stat(c.ComponentsDir); err != nil || !info.IsDir() {
+			errs = append(errs, wrong("componentsDir", "%q is not a folder that the hub can read", c.ComponentsDir))
+		}
+	}
+	if !c.Dapr.Enabled {
+		return errs
+	}
+	for key, address := range map[string]string{"dapr.httpAddress": c.Dapr.HTTPAddress, "dapr.grpcAddress": c.Dapr.GRPCAddress, "dapr.appListen": c.Dapr.AppListen} {
+		if err := checkListen(key, address); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	for key, name := range map[string]string{"dapr.appID": c.Dapr.AppID, "dapr.pubsub": c.Dapr.PubSub, "dapr.stateStore": c.Dapr.StateStore} {
+		if name == "" {
+			errs = append(errs, wrong(key, "is empty; give its name"))
+		}
 	}
 	return errs
 }

@@ -1,17 +1,30 @@
 package hub
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 
+	"github.com/google/uuid"
+
+	"github.com/budecosystem/budcluster/charts"
 	"github.com/budecosystem/budcluster/hub/internal/access"
 	"github.com/budecosystem/budcluster/hub/internal/chart"
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
+	"github.com/budecosystem/budcluster/hub/internal/component"
 	"github.com/budecosystem/budcluster/hub/internal/enroll"
+	"github.com/budecosystem/budcluster/hub/internal/equip"
 	"github.com/budecosystem/budcluster/hub/internal/event"
 	"github.com/budecosystem/budcluster/hub/internal/inventory"
+	"github.com/budecosystem/budcluster/hub/internal/notify"
+	"github.com/budecosystem/budcluster/hub/internal/operation"
 	"github.com/budecosystem/budcluster/hub/internal/release"
 	"github.com/budecosystem/budcluster/hub/internal/store"
+	"github.com/budecosystem/budcluster/hub/internal/workflow"
+	"github.com/budecosystem/budcluster/internal/facts"
 	"github.com/budecosystem/budcluster/internal/logkey"
 	"github.com/budecosystem/budcluster/internal/secret"
 )
@@ -26,6 +39,11 @@ type rules struct {
 	access    *access.Service
 	events    *event.Service
 	janitor   *event.Janitor
+	catalogue *component.Catalogue
+	notices   *notify.Service
+	workflows *workflow.Service
+	equipment *equip.Service
+	operation *operation.Service
 }
 
 func newRules(cfg Config, st *store.Store, keys *secret.Keyring, log *slog.Logger) (*rules, error) {
@@ -45,5 +63,57 @@ func newRules(cfg Config, st *store.Store, keys *secret.Keyring, log *slog.Logge
 	r.access, errs[5] = access.New(access.Config{Store: st, Logger: component("access")})
 	r.events, errs[6] = event.New(event.Config{Store: st, Logger: component("event")})
 	r.janitor, errs[7] = event.NewJanitor(event.JanitorConfig{Store: st, Logger: component("event"), Retention: cfg.Events.Retention})
-	return &r, errors.Join(errs[:]...)
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, err
+	}
+	return &r, r.addWork(cfg, st, component)
+}
+
+// addWork makes the services of long work.
+func (r *rules) addWork(cfg Config, st *store.Store, log func(name string) *slog.Logger) (err error) {
+	if r.catalogue, err = loadCatalogue(cfg); err != nil {
+		return err
+	}
+	people := ""
+	if cfg.Dapr.Enabled {
+		people = cfg.Dapr.PeopleTopic
+	}
+	if r.notices, err = notify.New(notify.Config{Store: st, PeopleTopic: people, SuccessOnly: []string{notify.MainTopic}, AppID: cfg.Dapr.AppID}); err != nil {
+		return err //nolint:wrapcheck // a sentence already
+	}
+	if r.workflows, err = workflow.New(workflow.Config{
+		Store: st, Logger: log("workflow"), Notify: r.notices.Notify, Started: r.notices.Started,
+	}); err != nil {
+		return err //nolint:wrapcheck // a sentence already
+	}
+	if r.equipment, err = equip.New(equip.Config{
+		Catalogue: r.catalogue, Store: st, Clusters: r.clusters, Inventory: r.inventory, Releases: r.releases, Charts: r.charts,
+		Builtin: charts.Chart, Logger: log("equip"),
+		Presence: func(ctx context.Context, id uuid.UUID) ([]facts.Presence, error) {
+			p, err := r.clusters.Presence(ctx, id)
+			return p.Answers, err
+		},
+	}); err != nil {
+		return err //nolint:wrapcheck // a sentence already
+	}
+	r.operation, err = operation.New(operation.Config{
+		Store: st, Workflows: r.workflows, Clusters: r.clusters, Equipment: r.equipment, Releases: r.releases, Inventory: r.inventory,
+		Logger: log("operation"), JoinWithin: cfg.Token.TTL,
+	})
+	return err //nolint:wrapcheck // a sentence already
+}
+
+func loadCatalogue(cfg Config) (*component.Catalogue, error) {
+	var folder fs.FS
+	if cfg.ComponentsDir != "" {
+		folder = os.DirFS(cfg.ComponentsDir)
+	}
+	catalogue, err := component.Load(folder)
+	if err != nil {
+		return nil, fmt.Errorf("componentsDir: %w", err)
+	}
+	if catalogue, err = catalogue.With(cfg.Components); err != nil {
+		return nil, fmt.Errorf("components: %w", err)
+	}
+	return catalogue, nil
 }

@@ -19,7 +19,6 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/agentapi"
 	"github.com/budecosystem/budcluster/hub/internal/api"
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
-	"github.com/budecosystem/budcluster/hub/internal/component"
 	"github.com/budecosystem/budcluster/hub/internal/enroll"
 	"github.com/budecosystem/budcluster/hub/internal/gateway"
 	"github.com/budecosystem/budcluster/hub/internal/pg"
@@ -76,6 +75,11 @@ func (h *Hub) serve(ctx context.Context, url string) error {
 	if err := h.edges(ctx, p); err != nil {
 		return err
 	}
+	closeWork, err := h.work(ctx, p, st, pool)
+	if err != nil {
+		return err
+	}
+	defer closeWork()
 	close(h.ready)
 	return p.group.Run(ctx)
 }
@@ -180,10 +184,6 @@ func (h *Hub) agents(p *parts) (*agentapi.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	catalogue, err := component.Load(nil)
-	if err != nil {
-		return nil, fmt.Errorf("load catalogue of components: %w", err)
-	}
 	agents, err = agentapi.New(agentapi.Config{
 		Enroller: p.enroll, Clusters: p.clusters, Releases: p.releases, Inventory: p.inventory, Charts: p.charts,
 		Attach: func(ctx context.Context, info cluster.SessionInfo) (agentapi.Link, error) {
@@ -196,7 +196,7 @@ func (h *Hub) agents(p *parts) (*agentapi.Server, error) {
 		WatchReleases: func(id uuid.UUID) (<-chan struct{}, func()) {
 			return p.wakes.Subscribe(store.ChannelReleases, id.String())
 		},
-		Probes: catalogue.Probes(),
+		Probes: p.catalogue.Probes(),
 		Logger: h.component("agentapi"), Registerer: p.registry, HubVersion: buildinfo.Version(),
 		Heartbeat: h.cfg.Heartbeat.Interval, Timeout: h.cfg.Heartbeat.Timeout, Poll: h.opts.SyncPoll,
 	})
@@ -269,6 +269,7 @@ func (h *Hub) api(p *parts) (*api.Server, error) {
 		Logger: h.component("api"), Metrics: p.registry,
 		Clusters: p.clusters, Tokens: p.enroll, Releases: p.releases, Inventory: p.inventory, Charts: p.charts,
 		Access: p.access, Events: p.events, Agents: p.gateway, Webhooks: p.hooks,
+		Workflows: p.workflows, Operations: p.operation, Equipment: p.equipment,
 		Watch:         func(id string) (<-chan struct{}, func()) { return p.wakes.Subscribe(store.ChannelEvents, id) },
 		Ready:         map[string]func(context.Context) error{"database": p.ping},
 		AgentChart:    agentChart,

@@ -39,6 +39,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/event"
 	"github.com/budecosystem/budcluster/hub/internal/release"
 	"github.com/budecosystem/budcluster/hub/internal/webhook"
+	"github.com/budecosystem/budcluster/hub/internal/workflow"
 	"github.com/budecosystem/budcluster/internal/facts"
 	"github.com/budecosystem/budcluster/internal/secret"
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
@@ -65,20 +66,21 @@ type Hub struct {
 	charts *chart.Service
 	conn   *grpc.ClientConn
 
-	mu       sync.Mutex // guards everything below
-	ids      int
-	clusters map[uuid.UUID]*cluster.Cluster
-	tokens   map[uuid.UUID][]enroll.Token
-	keys     []access.Key
-	roles    map[string]access.Principal // by text of the key
-	nodes    map[uuid.UUID]map[string]facts.Node
-	releases map[uuid.UUID]*release.Release
-	packed   map[string]chart.Chart
-	events   []event.Event
-	webhooks []webhook.Sealed
-	sent     []webhook.Delivery
-	watchers map[chan struct{}]bool
-	fault    error
+	mu        sync.Mutex // guards everything below
+	ids       int
+	clusters  map[uuid.UUID]*cluster.Cluster
+	tokens    map[uuid.UUID][]enroll.Token
+	keys      []access.Key
+	roles     map[string]access.Principal // by text of the key
+	nodes     map[uuid.UUID]map[string]facts.Node
+	releases  map[uuid.UUID]*release.Release
+	packed    map[string]chart.Chart
+	events    []event.Event
+	workflows []*workflow.Workflow
+	webhooks  []webhook.Sealed
+	sent      []webhook.Delivery
+	watchers  map[chan struct{}]bool
+	fault     error
 }
 
 // Options change what New makes.
@@ -115,10 +117,12 @@ func New(t testing.TB, o Options) *Hub {
 	if o.PublicURL == "" {
 		o.PublicURL = "http://hub.example.com:8080"
 	}
+	work := newWorks(t, h)
 	h.Server, err = api.New(api.Config{
 		Logger: o.Logger, Metrics: h.Metrics,
 		Clusters: clusters{h}, Tokens: tokens{h}, Releases: releases{h}, Inventory: nodes{h}, Charts: h.charts,
 		Access: keys{h}, Events: events{h}, Agents: h, Webhooks: h.hooks(t, o.Logger), Watch: h.watch, Ready: o.Ready,
+		Workflows: work, Operations: work, Equipment: work,
 		AgentChart: AgentChart(), PublicURL: o.PublicURL, TunnelAddress: "hub.example.com:8443",
 		Now: Now, Heartbeat: o.Heartbeat, BodyTimeout: o.BodyTimeout,
 	})

@@ -40,6 +40,8 @@ func scalar(v reflect.Value) string {
 		return fmt.Sprintf("%q", x)
 	case []string:
 		return "[]"
+	case map[string]string:
+		return "{}"
 	default:
 		return fmt.Sprint(x)
 	}

@@ -20,11 +20,13 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/access"
 	"github.com/budecosystem/budcluster/hub/internal/chart"
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
+	"github.com/budecosystem/budcluster/hub/internal/component"
 	"github.com/budecosystem/budcluster/hub/internal/enroll"
 	"github.com/budecosystem/budcluster/hub/internal/invalid"
 	"github.com/budecosystem/budcluster/hub/internal/inventory"
 	"github.com/budecosystem/budcluster/hub/internal/release"
 	"github.com/budecosystem/budcluster/hub/internal/webhook"
+	"github.com/budecosystem/budcluster/hub/internal/workflow"
 	"github.com/budecosystem/budcluster/internal/logkey"
 )
 
@@ -136,6 +138,8 @@ func notFound(err error) *hubapi.Problem {
 		noChart   *chart.NotFoundError
 		noWebhook *webhook.NotFoundError
 		notSent   *webhook.NoDeliveryError
+		noWork    *workflow.NotFoundError
+		noPart    *component.NotFoundError
 	)
 	switch {
 	case errors.As(err, &noCluster):
@@ -150,6 +154,10 @@ func notFound(err error) *hubapi.Problem {
 		detail = noWebhook.Error()
 	case errors.As(err, &notSent):
 		detail = notSent.Error()
+	case errors.As(err, &noWork):
+		detail = noWork.Error()
+	case errors.As(err, &noPart):
+		detail = noPart.Error()
 	case errors.Is(err, enroll.ErrNoToken):
 		detail = "This cluster has no such join token; `budcluster token list` shows those that it has."
 	case errors.Is(err, access.ErrNotFound):
@@ -179,6 +187,9 @@ func conflict(err error) *hubapi.Problem {
 		key      *access.ExistsError
 		hook     *webhook.ExistsError
 		busy     *release.BusyError
+		working  *workflow.BusyError
+		over     *workflow.FinishedError
+		once     *workflow.NotRetryableError
 		detail   string
 	)
 	switch {
@@ -198,6 +209,12 @@ func conflict(err error) *hubapi.Problem {
 		detail = hook.Error()
 	case errors.As(err, &busy):
 		detail = busy.Error()
+	case errors.As(err, &working):
+		detail = working.Error()
+	case errors.As(err, &over):
+		detail = over.Error()
+	case errors.As(err, &once):
+		detail = once.Error()
 	default:
 		return nil
 	}

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -18,21 +19,26 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 
+	"github.com/budecosystem/budcluster/charts"
 	"github.com/budecosystem/budcluster/hub/apitest"
 	"github.com/budecosystem/budcluster/hub/hubapi"
 	"github.com/budecosystem/budcluster/hub/internal/access"
 	"github.com/budecosystem/budcluster/hub/internal/api"
 	"github.com/budecosystem/budcluster/hub/internal/chart"
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
+	"github.com/budecosystem/budcluster/hub/internal/component"
 	"github.com/budecosystem/budcluster/hub/internal/courier"
 	"github.com/budecosystem/budcluster/hub/internal/enroll"
+	"github.com/budecosystem/budcluster/hub/internal/equip"
 	"github.com/budecosystem/budcluster/hub/internal/event"
 	"github.com/budecosystem/budcluster/hub/internal/inventory"
+	"github.com/budecosystem/budcluster/hub/internal/operation"
 	"github.com/budecosystem/budcluster/hub/internal/pg"
 	"github.com/budecosystem/budcluster/hub/internal/release"
 	"github.com/budecosystem/budcluster/hub/internal/store"
 	"github.com/budecosystem/budcluster/hub/internal/store/storetest"
 	"github.com/budecosystem/budcluster/hub/internal/webhook"
+	"github.com/budecosystem/budcluster/hub/internal/workflow"
 	"github.com/budecosystem/budcluster/internal/facts"
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
 )
@@ -77,12 +83,28 @@ func newReal(t *testing.T) *real {
 	wh, err := webhook.New(webhook.Config{Store: st, Feed: ev, Sealer: keys, Guard: guard, Poster: poster, Logger: log})
 	require.NoError(t, err)
 	runner, err := webhook.NewRunner(webhook.RunnerConfig{Queue: st, Feed: ev, Sealer: keys, Poster: poster, Logger: log, Metrics: prometheus.NewRegistry()})
+	wf, err := workflow.New(workflow.Config{Store: st, Logger: log})
+	require.NoError(t, err)
+	catalogue, err := component.Load(nil)
+	require.NoError(t, err)
+	eq, err := equip.New(equip.Config{
+		Catalogue: catalogue, Store: st, Clusters: cl, Inventory: inv, Releases: rel, Charts: ch, Builtin: charts.Chart, Logger: log,
+		Presence: func(ctx context.Context, id uuid.UUID) ([]facts.Presence, error) {
+			p, err := cl.Presence(ctx, id)
+			return p.Answers, err
+		},
+	})
+	require.NoError(t, err)
+	op, err := operation.New(operation.Config{
+		Store: st, Workflows: wf, Clusters: cl, Equipment: eq, Releases: rel, Inventory: inv, Logger: log, JoinWithin: time.Hour,
+	})
 	require.NoError(t, err)
 	wakes := pg.NewListener(pool, log)
 	go func() { _ = wakes.Run(t.Context()) }()
 	s, err := api.New(api.Config{
 		Logger: log, Metrics: prometheus.NewRegistry(), Clusters: cl, Tokens: en, Releases: rel, Inventory: inv, Charts: ch, Access: ac, Events: ev, Webhooks: wh,
 		Agents: noAgents{}, AgentChart: apitest.AgentChart(), PublicURL: "https://hub.example.com", TunnelAddress: ":8443",
+		Workflows: wf, Operations: op, Equipment: eq,
 		Watch: func(id string) (<-chan struct{}, func()) { return wakes.Subscribe(store.ChannelEvents, id) },
 	})
 	require.NoError(t, err)

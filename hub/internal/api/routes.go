@@ -70,6 +70,20 @@ func routes() []route {
 		{put, "/v1/clusters/{cluster}/releases/{release}", operator, "applyRelease", "Want a release to be so; the same again changes nothing", serve((*Server).applyRelease), []int{gone, conflict, stale, upstream}},
 		{del, "/v1/clusters/{cluster}/releases/{release}", operator, "deleteRelease", "Have a release removed from its cluster", serve((*Server).deleteRelease), []int{gone, conflict}},
 
+		{post, "/v1/registrations", operator, "register", "Enter a cluster and make it ready for models; answers with the workflow", serve((*Server).register), []int{gone, conflict}},
+		{post, "/v1/clusters/{cluster}/remove", admin, "removeCluster", "Take a cluster out of the fleet with all that the hub put there; answers with the workflow", serve((*Server).removeCluster), []int{gone, conflict}},
+		{get, "/v1/workflows", viewer, "listWorkflows", "List workflows, newest first", serve((*Server).listWorkflows), []int{gone}},
+		{get, "/v1/workflows/{id}", viewer, "getWorkflow", "Show a workflow with its steps", serve((*Server).getWorkflow), []int{gone}},
+		{post, "/v1/workflows/{id}/cancel", operator, "cancelWorkflow", "Ask for a workflow's end; what it made is undone", serve((*Server).cancelWorkflow), []int{gone, conflict}},
+		{post, "/v1/workflows/{id}/retry", operator, "retryWorkflow", "Begin the work of a failed or cancelled workflow anew", serve((*Server).retryWorkflow), []int{gone, conflict}},
+
+		{get, "/v1/components", viewer, "listComponents", "List the catalogue of components", serve((*Server).listComponents), nil},
+		{post, "/v1/components/{component}/rollout", operator, "rolloutComponent", "Upgrade a component in many clusters, in waves; answers with the workflow", serve((*Server).rollout), []int{gone, conflict}},
+		{get, "/v1/clusters/{cluster}/components", viewer, "listClusterComponents", "Show how a cluster stands with each component", serve((*Server).listClusterComponents), []int{gone}},
+		{post, "/v1/clusters/{cluster}/components/{component}/install", operator, "installComponent", "Install a component and what it requires; answers with the workflow", serve((*Server).installComponent), []int{gone, conflict}},
+		{post, "/v1/clusters/{cluster}/components/{component}/upgrade", operator, "upgradeComponent", "Upgrade a component that the hub installed; answers with the workflow", serve((*Server).upgradeComponent), []int{gone, conflict}},
+		{post, "/v1/clusters/{cluster}/components/{component}/remove", operator, "removeComponent", "Remove a component that the hub installed; answers with the workflow", serve((*Server).removeComponent), []int{gone, conflict}},
+
 		{get, "/v1/charts", viewer, "listCharts", "List the charts that the hub holds", serve((*Server).listCharts), nil},
 		{post, "/v1/charts", operator, "pushChart", "Give the hub a packed chart (.tgz)", serve((*Server).pushChart), nil},
 

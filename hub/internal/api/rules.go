@@ -9,11 +9,15 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/access"
 	"github.com/budecosystem/budcluster/hub/internal/chart"
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
+	"github.com/budecosystem/budcluster/hub/internal/component"
 	"github.com/budecosystem/budcluster/hub/internal/enroll"
+	"github.com/budecosystem/budcluster/hub/internal/equip"
 	"github.com/budecosystem/budcluster/hub/internal/event"
 	"github.com/budecosystem/budcluster/hub/internal/inventory"
+	"github.com/budecosystem/budcluster/hub/internal/operation"
 	"github.com/budecosystem/budcluster/hub/internal/page"
 	"github.com/budecosystem/budcluster/hub/internal/release"
+	"github.com/budecosystem/budcluster/hub/internal/workflow"
 	"github.com/budecosystem/budcluster/internal/secret"
 )
 
@@ -55,6 +59,30 @@ type Inventory interface {
 	Nodes(ctx context.Context, f inventory.Filter, p page.Page) ([]inventory.Node, string, error)
 	Node(ctx context.Context, clusterID uuid.UUID, name string) (*inventory.Node, error)
 	Devices(ctx context.Context, f inventory.DeviceFilter, p page.Page) ([]inventory.Device, string, error)
+}
+
+// Workflows is the record of long work; workflow.Service.
+type Workflows interface {
+	Get(ctx context.Context, ref string) (*workflow.Workflow, error)
+	List(ctx context.Context, f workflow.Filter, p page.Page) ([]*workflow.Workflow, string, error)
+	Cancel(ctx context.Context, actor, ref string) (*workflow.Workflow, error)
+}
+
+// Operations begins long work; operation.Service.
+type Operations interface {
+	Register(ctx context.Context, actor string, req operation.Register) (*workflow.Workflow, *cluster.Cluster, error)
+	Remove(ctx context.Context, actor string, req operation.Remove) (*workflow.Workflow, error)
+	Install(ctx context.Context, actor string, req operation.Component) (*workflow.Workflow, error)
+	Upgrade(ctx context.Context, actor string, req operation.Component) (*workflow.Workflow, error)
+	Uninstall(ctx context.Context, actor string, req operation.Component) (*workflow.Workflow, error)
+	Rollout(ctx context.Context, actor string, req operation.Rollout) (*workflow.Workflow, error)
+	Retry(ctx context.Context, actor, ref string) (*workflow.Workflow, error)
+}
+
+// Equipment is the components of clusters; equip.Service.
+type Equipment interface {
+	Catalogue() *component.Catalogue
+	Overview(ctx context.Context, clusterID uuid.UUID) ([]equip.Status, error)
 }
 
 // Charts keeps charts; chart.Service.

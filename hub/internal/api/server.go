@@ -33,15 +33,18 @@ type Config struct {
 	// Metrics is what /metrics shows; the server adds its own.
 	Metrics *prometheus.Registry
 
-	Clusters  Clusters
-	Tokens    Tokens
-	Releases  Releases
-	Inventory Inventory
-	Charts    Charts
-	Access    Access
-	Events    Events
-	Agents    Agents
-	Webhooks  Webhooks
+	Webhooks   Webhooks
+	Clusters   Clusters
+	Tokens     Tokens
+	Releases   Releases
+	Inventory  Inventory
+	Charts     Charts
+	Access     Access
+	Events     Events
+	Agents     Agents
+	Workflows  Workflows
+	Operations Operations
+	Equipment  Equipment
 
 	// Watch wakes when there may be a new event of the cluster, or of any when
 	// it is empty.
@@ -113,6 +116,7 @@ func (c *Config) check() error {
 		"Logger": c.Logger == nil, "Metrics": c.Metrics == nil, "Clusters": c.Clusters == nil, "Tokens": c.Tokens == nil,
 		"Releases": c.Releases == nil, "Inventory": c.Inventory == nil, "Charts": c.Charts == nil, "Access": c.Access == nil,
 		"Events": c.Events == nil, "Agents": c.Agents == nil, "Webhooks": c.Webhooks == nil, "Watch": c.Watch == nil, "AgentChart": c.AgentChart == nil,
+		"Workflows": c.Workflows == nil, "Operations": c.Operations == nil, "Equipment": c.Equipment == nil,
 	} {
 		if missing {
 			errs = append(errs, fmt.Errorf("api: %s is needed", name))

@@ -25,6 +25,8 @@ type Config struct {
 	// Notify tells those whom the workflow's Reply names, in the transaction
 	// that ctx carries. Nil tells nobody.
 	Notify func(ctx context.Context, w *Workflow, n Notice) error
+	// Started does the same when a workflow begins.
+	Started func(ctx context.Context, w *Workflow) error
 	// Now is time.Now when nil.
 	Now func() time.Time
 }
@@ -52,6 +54,7 @@ type Service struct {
 	store  Store
 	log    *slog.Logger
 	notify func(ctx context.Context, w *Workflow, n Notice) error
+	began  func(ctx context.Context, w *Workflow) error
 	now    func() time.Time
 }
 
@@ -60,12 +63,15 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Store == nil || cfg.Logger == nil {
 		return nil, errors.New("workflow: a store and a logger are needed")
 	}
-	s := &Service{store: cfg.Store, log: cfg.Logger, notify: cfg.Notify, now: cfg.Now}
+	s := &Service{store: cfg.Store, log: cfg.Logger, notify: cfg.Notify, began: cfg.Started, now: cfg.Now}
 	if s.now == nil {
 		s.now = time.Now
 	}
 	if s.notify == nil {
 		s.notify = func(context.Context, *Workflow, Notice) error { return nil }
+	}
+	if s.began == nil {
+		s.began = func(context.Context, *Workflow) error { return nil }
 	}
 	return s, nil
 }
@@ -111,6 +117,9 @@ func (s *Service) Start(ctx context.Context, actor string, req Request) (*Workfl
 	}
 	err = s.store.InTx(ctx, func(ctx context.Context) error {
 		if err := s.store.WorkflowInsert(ctx, w); err != nil {
+			return err
+		}
+		if err := s.began(ctx, w); err != nil {
 			return err
 		}
 		s.store.WakeWorkflows(ctx)
