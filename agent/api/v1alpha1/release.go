@@ -2,10 +2,12 @@ package v1alpha1
 
 import (
 	"encoding/json"
+	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/budecosystem/budcluster/internal/facts"
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
 )
 
@@ -61,6 +63,24 @@ type ReleaseSpec struct {
 	Drift           DriftPolicy    `json:"drift,omitempty"`
 	Adoption        AdoptionPolicy `json:"adoption,omitempty"`
 	Outputs         []Output       `json:"outputs,omitempty"`
+	// Leftovers and NodeMarks are what the chart's uninstall leaves behind.
+	Leftovers []Leftover `json:"leftovers,omitempty"`
+	NodeMarks *NodeMarks `json:"nodeMarks,omitempty"`
+}
+
+// Leftover names objects that outlive the uninstall of the chart.
+type Leftover = facts.Leftover
+
+// NodeMarks are labels and annotations that the chart's programs write on
+// nodes, as patterns.
+type NodeMarks struct {
+	Labels      []string `json:"labels,omitempty"`
+	Annotations []string `json:"annotations,omitempty"`
+}
+
+// Facts is the same in the words of the hub.
+func (m *NodeMarks) Facts() facts.NodeMarks {
+	return facts.NodeMarks{Labels: m.Labels, Annotations: m.Annotations}
 }
 
 // Chart names a packaged chart by what it contains.
@@ -147,6 +167,26 @@ type ReleaseStatus struct {
 	RetryAt    *metav1.Time `json:"retryAt,omitempty"`
 	Failure    *Failure     `json:"failure,omitempty"`
 	Conditions []Condition  `json:"conditions,omitempty"`
+	// Before is what was there of the leftovers before the first install. It is
+	// never removed.
+	Before *Before `json:"before,omitempty"`
+}
+
+// Before is what was there before us.
+type Before struct {
+	// Asked are the leftovers that were looked for; of another one it is not
+	// known, so it stays.
+	Asked []string `json:"asked,omitempty"`
+	// Found are objects, as Kind/namespace/name.
+	Found []string `json:"found,omitempty"`
+	// Nodes: they were looked at, and Marks were on some.
+	Nodes bool     `json:"nodes,omitempty"`
+	Marks []string `json:"marks,omitempty"`
+}
+
+// DeepCopy is a copy that shares nothing.
+func (b *Before) DeepCopy() *Before {
+	return &Before{Asked: slices.Clone(b.Asked), Found: slices.Clone(b.Found), Nodes: b.Nodes, Marks: slices.Clone(b.Marks)}
 }
 
 // Progress counts the objects of the release.

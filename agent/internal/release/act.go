@@ -40,6 +40,8 @@ func (w *work) do(ctx context.Context, a Action, r Reason, o *observation) error
 		return w.correct(ctx, r, o)
 	case ActionUninstall:
 		return w.uninstall(ctx, r, o)
+	case ActionClear:
+		return w.clear(ctx, r, o)
 	case ActionPurge:
 		return w.helm.Purge(ctx, ref)
 	case ActionWait:
@@ -66,6 +68,15 @@ func (w *work) attempt(ctx context.Context, a Action, r Reason, o *observation) 
 	op := helm.Operation{
 		Ref: refOf(w.cr), Chart: chart, Values: deepCopy(w.values), CreateNamespace: w.cr.Spec.CreateNamespace, Timeout: w.want.Timeout,
 		Labels: helm.Labels{ReleaseID: w.want.ID, Operation: id.New().String(), Content: w.want.Content, Adopted: adopts(o, w.want.ID)},
+	}
+	if !op.Adopted {
+		// What is there now was there before us. Helm makes definitions before its
+		// record: an attempt that left none is not a new life.
+		_, found := o.History.Latest()
+		fresh := !found && o.Memory.Attempts == 0
+		if o.before, err = w.cleaner.before(ctx, w.cr.Spec, w.cr.Status.Before, fresh); err != nil {
+			return fmt.Errorf("look at what is there before %s: %w", w.cr.Name, err)
+		}
 	}
 	o.Memory.Attempts++
 	o.Memory.RetryAt = time.Time{}
@@ -209,6 +220,28 @@ func (w *work) uninstall(ctx context.Context, r Reason, o *observation) error {
 	}
 	o.Memory.Attempts++
 	o.Memory.Failure = Reason{agentv1.PhaseRemoving, ReasonUninstallFailed, "uninstall failed: " + err.Error()}
+	o.Memory.RetryAt = w.now().Add(backoff(o.Memory.Attempts))
+	return w.tell(ctx, o, o.Memory.Failure)
+}
+
+// clear removes leftovers. What may not be removed is told once and given up.
+func (w *work) clear(ctx context.Context, r Reason, o *observation) error {
+	if err := w.tell(ctx, o, r); err != nil {
+		return err
+	}
+	denied, err := w.cleaner.clear(ctx, o.ours)
+	for _, name := range denied {
+		if w.track.denied == nil {
+			w.track.denied = map[string]bool{}
+		}
+		w.track.denied[name] = true
+	}
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	o.Memory = w.memory(o)
+	o.Memory.Attempts++
+	o.Memory.Failure = Reason{agentv1.PhaseRemoving, ReasonClearFailed, "removing what the chart left behind failed: " + err.Error()}
 	o.Memory.RetryAt = w.now().Add(backoff(o.Memory.Attempts))
 	return w.tell(ctx, o, o.Memory.Failure)
 }

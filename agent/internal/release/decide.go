@@ -34,6 +34,8 @@ const (
 	ActionCorrect ActionKind = "Correct"
 	// ActionUninstall deletes the objects and keeps the record.
 	ActionUninstall ActionKind = "Uninstall"
+	// ActionClear deletes what the chart's uninstall has left behind.
+	ActionClear ActionKind = "Clear"
 	// ActionPurge drops the records, once the objects are gone.
 	ActionPurge ActionKind = "Purge"
 )
@@ -73,6 +75,8 @@ const (
 	ReasonUninstalling     = "Uninstalling"
 	ReasonUninstallFailed  = "UninstallFailed"
 	ReasonObjectsRemain    = "ObjectsRemain"
+	ReasonClearing         = "Clearing"
+	ReasonClearFailed      = "ClearFailed"
 	ReasonRemoved          = "Removed"
 	ReasonNotOwned         = "NotOwned"
 	ReasonRollingBack      = "RollingBack"
@@ -113,6 +117,9 @@ type Observed struct {
 	Drift []v1alpha1.Drift
 	// Remaining names what an uninstalled release has left.
 	Remaining []string
+	// Leftovers are what a removed release has left behind and is to be deleted;
+	// Leaving is what goes already. Kept says in sentences what stays, and why.
+	Leftovers, Leaving, Kept []string
 	// Busy: another agent holds the lock of this release.
 	Busy   bool
 	Memory Memory
@@ -495,10 +502,10 @@ func (v *view) attemptFailed() string {
 
 // remove: a tombstone. Only what is ours is touched.
 func (v *view) remove() (Action, Reason) {
-	removed := Reason{agentv1.PhaseRemoved, ReasonRemoved, ""}
+	removed := Reason{agentv1.PhaseRemoved, ReasonRemoved, strings.Join(v.Kept, "; ")}
 	switch {
 	case !v.found:
-		return Action{Kind: ActionWait}, removed
+		return v.clear(Action{Kind: ActionWait}, removed)
 	case !v.ours || v.latest.Adopted:
 		removed.Code, removed.Message = ReasonNotOwned, "the Helm release was there before us and stays"
 		return Action{Kind: ActionWait}, removed
@@ -522,17 +529,41 @@ func (v *view) remove() (Action, Reason) {
 // vanish waits for the objects of an uninstalled release to be gone.
 func (v *view) vanish() (Action, Reason) {
 	if len(v.Remaining) == 0 {
-		return Action{Kind: ActionPurge}, Reason{agentv1.PhaseRemoving, ReasonUninstalling, ""}
+		return v.clear(Action{Kind: ActionPurge}, Reason{agentv1.PhaseRemoving, ReasonUninstalling, ""})
 	}
-	message := "waiting for " + v.Remaining[0] + " to be gone"
-	if n := len(v.Remaining) - 1; n > 0 {
-		message += fmt.Sprintf(", and %d more", n)
-	}
+	return v.await(v.Remaining)
+}
+
+// await waits for objects to be gone, for a while impatiently.
+func (v *view) await(objects []string) (Action, Reason) {
 	poll := busyPoll
 	if v.Now.After(v.latest.ChangedAt.Add(v.want.Timeout)) {
 		poll = readyPoll
 	}
-	return v.wait(poll), Reason{agentv1.PhaseRemoving, ReasonObjectsRemain, message}
+	return v.wait(poll), Reason{agentv1.PhaseRemoving, ReasonObjectsRemain, "waiting for " + andMore(objects) + " to be gone"}
+}
+
+// clear removes what the chart left behind, and then does what comes after.
+func (v *view) clear(then Action, reason Reason) (Action, Reason) {
+	switch {
+	case len(v.Leftovers) > 0 && v.Now.Before(v.Memory.RetryAt) && v.Memory.Failure.Code == ReasonClearFailed:
+		failure := v.Memory.Failure
+		failure.Phase = agentv1.PhaseRemoving
+		return Action{Kind: ActionWait, At: v.Memory.RetryAt}, failure
+	case len(v.Leftovers) > 0:
+		return Action{Kind: ActionClear}, Reason{agentv1.PhaseRemoving, ReasonClearing, "removing " + andMore(v.Leftovers) + ", which the chart left behind"}
+	case len(v.Leaving) > 0:
+		return v.await(v.Leaving)
+	default:
+		return then, reason
+	}
+}
+
+func andMore(names []string) string {
+	if n := len(names) - 1; n > 0 {
+		return fmt.Sprintf("%s and %d more", names[0], n)
+	}
+	return names[0]
 }
 
 func (v *view) wait(d time.Duration) Action { return Action{Kind: ActionWait, At: v.Now.Add(d)} }

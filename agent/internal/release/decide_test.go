@@ -343,6 +343,8 @@ func (w *world) do(a release.Action) {
 		w.obs.Drift = nil
 	case release.ActionUninstall:
 		(*h)[0].Status = helm.StatusUninstalled
+	case release.ActionClear:
+		w.obs.Leftovers = nil
 	case release.ActionPurge:
 		*h = nil
 	case release.ActionWait:
@@ -405,6 +407,9 @@ func requireSafe(t *testing.T, w *world, a release.Action) {
 	if a.Kind == release.ActionUninstall || a.Kind == release.ActionPurge {
 		require.True(t, ours && !latest.Adopted, "only what is ours is removed: %+v", w.obs.History)
 	}
+	if a.Kind == release.ActionClear {
+		require.True(t, w.want.Removed && (!found || ours && !latest.Adopted && latest.Status == helm.StatusUninstalled), "leftovers go after the release")
+	}
 	if found && !ours && w.want.Adoption == v1alpha1.AdoptionObserve && latest.Status != helm.StatusUninstalled {
 		require.False(t, a.Acts(), "a foreign release is only observed: %s", a.Kind)
 	}
@@ -445,6 +450,12 @@ func randomWorld(a, b uint64) *world {
 	}
 	if pick(4) == 0 {
 		w.obs.Remaining = []string{"a"}
+	}
+	if pick(3) == 0 {
+		w.obs.Leftovers = []string{"x"}
+	}
+	if pick(6) == 0 {
+		w.obs.Leaving = []string{"y"}
 	}
 	w.obs.Memory = release.Memory{
 		Generation: int64(1 + pick(2)), Attempts: pick(4), RetryAt: at(pick(20) - 10),

@@ -62,6 +62,11 @@
 //     defaults and what webhooks inject are not drift. Fields written through
 //     the scale subresource belong to whoever scaled. Drift that comes back as
 //     soon as it is corrected is reported until the next interval.
+//   - leftovers: definitions, namespaces, objects of hooks and operators, marks
+//     on nodes: those that the spec names, after the uninstall, in its order. What
+//     was there before the first install is written into the status before it,
+//     and stays; so does what is used, what belongs to another Helm release, and
+//     all of which is not known whether it was there.
 //   - removal: only by tombstone, only what we installed. The custom resource
 //     has no finalizer and goes when the hub says Forget. What the hub does
 //     not list any more is kept, and marked.
@@ -69,6 +74,6 @@
 // # What it does not do
 //
 // It does not fetch charts from anywhere but the hub, upgrade CRDs of a
-// chart's crds/ folder (Helm does not either), remove namespaces that it made,
-// or delete what hooks left.
+// chart's crds/ folder (Helm does not either), or remove anything that a release
+// leaves behind unless its spec names it.
 package release

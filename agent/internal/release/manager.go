@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/dynamic/dynamicinformer"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
@@ -83,6 +84,7 @@ type Manager struct {
 	charts   *charts
 	locks    *locks
 	surveyor *surveyor
+	cleaner  *cleaner
 	reporter *reporter
 	board    *board
 	metrics  *metrics
@@ -150,6 +152,11 @@ func New(cfg Config) (*Manager, error) {
 	if m.now == nil {
 		m.now = time.Now
 	}
+	meta, err := metadata.NewForConfig(cfg.REST)
+	if err != nil {
+		return nil, fmt.Errorf("make client for metadata: %w", err)
+	}
+	m.cleaner = &cleaner{dynamic: dyn, metadata: meta, disco: disco, kinds: m.kinds}
 	m.reporter = &reporter{typed: typed, dynamic: dyn, kinds: m.kinds}
 	m.locks = &locks{
 		typed: typed, namespace: cfg.Namespace, identity: cmp.Or(cfg.Pod, "agent") + "_" + id.New().String(), now: m.now, seen: newSightings(),

@@ -21,6 +21,10 @@ type observation struct {
 	// judged: Readiness was looked at.
 	judged  bool
 	outputs map[string]string
+	// before, when it was looked at, is to be written into the status.
+	before *v1alpha1.Before
+	// ours are the leftovers that a clearing removes.
+	ours []remnant
 	// problem is what could not be observed, and does not matter to a decision.
 	problem string
 }
@@ -35,6 +39,8 @@ type track struct {
 	surveyed time.Time
 	drift    []v1alpha1.Drift
 	clean    clean
+	// denied are leftovers that we may not delete.
+	denied map[string]bool
 	// chartTries counts failed fetches since the last success.
 	chartTries int
 }
@@ -50,7 +56,10 @@ func (m *Manager) observe(ctx context.Context, cr *v1alpha1.Release, want Desire
 	o := &observation{Observed: Observed{Now: m.now(), History: history, Memory: memoryOf(cr.Status)}, id: want.ID}
 	latest, found := history.Latest()
 	if !found {
-		return o, nil
+		if want.Removed {
+			err = m.observeLeftovers(ctx, cr, tr, o)
+		}
+		return o, err
 	}
 	ours := latest.ReleaseID == want.ID
 	if tr.revision != latest.Revision || tr.content != latest.Operation {
@@ -90,7 +99,30 @@ func (m *Manager) observeUninstalled(ctx context.Context, cr *v1alpha1.Release, 
 	}
 	left, err := m.surveyor.remaining(ctx, o.details.Objects, refOf(cr))
 	o.Remaining = left
-	return err
+	if err != nil || len(left) > 0 || !cr.Spec.Removed {
+		return err
+	}
+	return m.observeLeftovers(ctx, cr, tr, o)
+}
+
+// observeLeftovers looks for what the release leaves behind.
+func (m *Manager) observeLeftovers(ctx context.Context, cr *v1alpha1.Release, tr *track, o *observation) error {
+	found, err := m.cleaner.look(ctx, cr.Spec, cr.Name, cr.Status.Before, tr.denied)
+	if err != nil {
+		return err
+	}
+	o.ours, o.Kept = found.ours, found.kept
+	for _, r := range found.ours {
+		o.Leftovers = append(o.Leftovers, r.String())
+	}
+	for _, r := range found.leaving {
+		text := r.String()
+		if f := r.meta.Finalizers; len(f) > 0 {
+			text += fmt.Sprintf(" (finalizer %s)", f[0])
+		}
+		o.Leaving = append(o.Leaving, text)
+	}
+	return nil
 }
 
 func (m *Manager) observeDeployed(ctx context.Context, cr *v1alpha1.Release, want Desired, tr *track, o *observation) error {

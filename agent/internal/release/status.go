@@ -76,6 +76,9 @@ func compose(old v1alpha1.ReleaseStatus, generation int64, o *observation, r Rea
 		next.Ready = fmt.Sprintf("%d/%d", o.Readiness.Ready, o.Readiness.Total)
 		next.Progress = &v1alpha1.Progress{Ready: o.Readiness.Ready, Total: o.Readiness.Total, WaitingFor: clipMessage(cmp.Or(o.Readiness.Failed, o.Readiness.WaitingFor))}
 	}
+	if o.before != nil {
+		next.Before = o.before
+	}
 	next.Drift = o.Drift
 	next.Outputs = o.outputs
 	return next

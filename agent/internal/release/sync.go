@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/budecosystem/budcluster/agent/api/v1alpha1"
+	"github.com/budecosystem/budcluster/internal/facts"
 	"github.com/budecosystem/budcluster/internal/logkey"
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
 )
@@ -165,6 +166,10 @@ func specOf(r *agentv1.Release) (v1alpha1.ReleaseSpec, values, error) {
 	}
 	if d := s.GetTimeout().AsDuration(); d > 0 {
 		spec.Timeout = d.Round(time.Millisecond).String()
+	}
+	spec.Leftovers = facts.LeftoversFromProto(s.GetLeftovers())
+	if marks := s.GetNodeMarks(); marks != nil {
+		spec.NodeMarks = &v1alpha1.NodeMarks{Labels: marks.GetLabels(), Annotations: marks.GetAnnotations()}
 	}
 	for _, o := range s.GetOutputs() {
 		spec.Outputs = append(spec.Outputs, v1alpha1.Output{
