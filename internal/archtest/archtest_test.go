@@ -101,6 +101,7 @@ func rules() []string {
 		"hub/internal/enroll",
 		"hub/internal/event",
 		"hub/internal/inventory",
+		"hub/internal/mirror",
 		"hub/internal/notify",
 		"hub/internal/release",
 		"hub/internal/webhook",
@@ -113,6 +114,18 @@ func edges() []string {
 	return []string{"hub/internal/api", "hub/internal/agentapi", "hub/internal/gateway", "hub/internal/web", "hub/internal/platform", "hub/internal/store", "hub/internal/pg", "hub/internal/engine", "hub/internal/courier", "hub/internal/bootstrap"}
 	return []string{"hub/internal/api", "hub/internal/agentapi", "hub/internal/gateway", "hub/internal/web", "hub/internal/platform", "hub/internal/store", "hub/internal/pg", "hub/internal/engine", "hub/internal/courier", "hub/internal/dapr"}
 	return []string{"hub/internal/api", "hub/internal/agentapi", "hub/internal/gateway", "hub/internal/web", "hub/internal/platform", "hub/internal/store", "hub/internal/pg", "hub/internal/engine", "hub/internal/bootstrap", "hub/internal/courier", "hub/internal/dapr"}
+	return []string{
+		"hub/internal/agentapi",
+		"hub/internal/api",
+		"hub/internal/bootstrap",
+		"hub/internal/dapr",
+		"hub/internal/engine",
+		"hub/internal/gateway",
+		"hub/internal/pg",
+		"hub/internal/platform",
+		"hub/internal/store",
+		"hub/internal/web",
+	}
 }
 
 // TestArrows: every arrow that must not be drawn.

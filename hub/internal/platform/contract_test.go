@@ -1,0 +1,258 @@
+package platform_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/budecosystem/budcluster/hub/internal/workflow"
+	"github.com/budecosystem/budcluster/internal/testutil"
+)
+
+// taken is what every caller of the platform takes for a success.
+func taken(t *testing.T, status int, text string) {
+	t.Helper()
+	require.Equal(t, http.StatusOK, status, text)
+	require.NotEqual(t, "error", read[struct{ Object string }](t, text).Object, text)
+}
+
+// metadata is what the main service reads of an answer that began a workflow.
+type metadata struct {
+	Object       string
+	WorkflowID   uuid.UUID `json:"workflow_id"`
+	WorkflowName string    `json:"workflow_name"`
+	Status       string
+	ETA          *int
+	Steps        []map[string]any
+}
+
+// The calls of budapp that are about clusters, each with its payload, and what
+// it reads of the answer.
+func TestMainServiceCalls(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.joined("edge")
+	id := c.ID.String()
+
+	status, text := b.onboard(asked("Zürich – Main"), goodKubeconfig())
+	taken(t, status, text)
+	began := read[metadata](t, text)
+	require.Equal(t, "workflow_metadata", began.Object)
+	require.Equal(t, "register_cluster", began.WorkflowName)
+	require.Equal(t, "PENDING", began.Status)
+	require.Positive(t, *began.ETA)
+	var steps []string
+	for _, s := range began.Steps {
+		steps = append(steps, s["id"].(string))
+		require.NotEmpty(t, s["title"])
+		require.NotEmpty(t, s["description"])
+	}
+	require.Equal(t, []string{"determine_cluster_platform", "check_duplicate_config", "verify_cluster_connection", "configure_cluster", "fetch_cluster_info"}, steps)
+	w, err := b.workflows.Get(t.Context(), began.WorkflowID.String())
+	require.NoError(t, err)
+	require.Regexp(t, `^z-rich-main-[0-9a-f]{8}$`, w.ClusterName)
+	require.Equal(t, "Zürich – Main", read[struct{ Name string }](t, string(w.Reply)).Name)
+	require.Equal(t, "https://models.example.com", b.get(w.ClusterID).IngressURL)
+
+	status, text = b.call(http.MethodPatch, "/cluster/"+id, `{"ingress_url": "https://new.example.com/models"}`)
+	taken(t, status, text)
+	require.Equal(t, "cluster.edit", read[struct{ Object string }](t, text).Object)
+	require.Equal(t, "https://new.example.com/models", b.get(c.ID).IngressURL)
+
+	status, text = b.call(http.MethodPost, "/cluster/cancel/"+began.WorkflowID.String(), nil)
+	taken(t, status, text)
+	w, err = b.workflows.Get(t.Context(), began.WorkflowID.String())
+	require.NoError(t, err)
+	require.NotNil(t, w.CancelledAt)
+
+	status, text = b.call(http.MethodPost, "/cluster/update-node-status", map[string]string{"cluster_id": id})
+	taken(t, status, text)
+	began = read[metadata](t, text)
+	require.Equal(t, "update_cluster_status", began.WorkflowName)
+	require.Equal(t, "update_cluster_status", began.Steps[0]["id"])
+
+	status, text = b.call(http.MethodGet, "/cluster/"+id+"/nodes", nil)
+	taken(t, status, text)
+	testutil.Golden(t, "nodes", normal(t, text))
+
+	status, text = b.call(http.MethodGet, "/cluster/"+id+"/storage-classes", nil)
+	taken(t, status, text)
+	testutil.Golden(t, "storage-classes", normal(t, text))
+
+	status, text = b.call(http.MethodPost, "/cluster/delete", map[string]any{
+		"cluster_id": id, "cluster_type": "ON_PREM", "source_topic": "budAppMessages",
+		"notification_metadata": map[string]any{"name": "bud-internal", "subscriber_ids": "7d5e", "workflow_id": "3c0ffee0-0000-4000-8000-000000000002"},
+	})
+	taken(t, status, text)
+	began = read[metadata](t, text)
+	require.Equal(t, "delete_cluster", began.WorkflowName)
+	require.Len(t, began.Steps, 1)
+	require.Equal(t, "delete_namespace", began.Steps[0]["id"])
+}
+
+// The calls of budpipeline.
+func TestPipelineCalls(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.joined("edge")
+	status, text := b.call(http.MethodGet, "/cluster/"+c.ID.String()+"/health?checks=nodes,api,storage,network,gpu", nil)
+	require.Equal(t, http.StatusOK, status)
+	testutil.Golden(t, "health", normal(t, text))
+	status, text = b.call(http.MethodGet, "/cluster/"+c.ID.String()+"/health?checks=nodes", nil)
+	require.Equal(t, http.StatusOK, status)
+	require.Len(t, read[struct{ Data map[string]any }](t, text).Data, 1)
+	status, text = b.call(http.MethodGet, "/cluster/"+c.ID.String()+"/nodes", nil)
+	taken(t, status, text)
+	nodes := read[struct {
+		Param struct {
+			Nodes []struct {
+				Name         string
+				Type         string
+				HardwareInfo []struct {
+					Type           string
+					AvailableCount int `json:"available_count"`
+				} `json:"hardware_info"`
+			}
+		}
+	}](t, text).Param.Nodes
+	require.Equal(t, "cuda", nodes[0].Type)
+	free := 0
+	for _, h := range nodes[0].HardwareInfo {
+		if h.Type == "cuda" {
+			free += h.AvailableCount
+		}
+	}
+	require.Equal(t, 1, free, "a pod has one of two")
+}
+
+// ask-bud wants a kubeconfig. It is told what there is instead.
+func TestKubeconfigIsNotGiven(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.joined("edge")
+	status, text := b.call(http.MethodGet, "/cluster/"+c.ID.String()+"/get-config", nil)
+	require.Equal(t, http.StatusGone, status)
+	testutil.Golden(t, "get-config", normal(t, text))
+}
+
+// Every other route answers in its envelope.
+func TestOtherRoutes(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.joined("edge")
+	id := c.ID.String()
+	w, _, err := b.operations.Register(t.Context(), "ann", operationRegister(c.Name))
+	require.NoError(t, err)
+	for name, one := range map[string]struct{ method, path, body string }{
+		"health-of-hub":      {http.MethodGet, "/health", ""},
+		"device-info":        {http.MethodGet, "/cluster/" + id + "/device-info", ""},
+		"events-count":       {http.MethodGet, "/cluster/" + id + "/events-count-by-node", ""},
+		"node-events":        {http.MethodGet, "/cluster/" + id + "/node-wise-events/gpu-1", ""},
+		"cron-nodes":         {http.MethodPost, "/cluster/periodic-node-status-update", ""},
+		"cron-nodes-trigger": {http.MethodPost, "/cluster/periodic-node-status-update/trigger", ""},
+		"cron-nodes-health":  {http.MethodGet, "/cluster/periodic-node-status-update/health", ""},
+		"cron-nodes-state":   {http.MethodGet, "/cluster/periodic-node-status-update/state", ""},
+		"cron-metrics":       {http.MethodPost, "/metrics/collect-all-cluster-metrics", ""},
+		"cron-deployments":   {http.MethodPost, "/deployment/periodic-deployment-status-update", ""},
+		"binding":            {http.MethodOptions, "/cluster/periodic-node-status-update", ""},
+		"test-job":           {http.MethodPost, "/job/test-job", `{"message": "hello"}`},
+		"workflow-status":    {http.MethodGet, "/workflow/" + w.ID.String() + "/status", ""},
+		"notifications":      {http.MethodPost, "/notifications", `{"specversion": "1.0", "type": "notification", "data": {}}`},
+		"dapr-subscribe":     {http.MethodGet, "/dapr/subscribe", ""},
+		"dapr-config":        {http.MethodGet, "/dapr/config", ""},
+		"openapi":            {http.MethodGet, "/openapi.json", ""},
+	} {
+		status, text := b.call(one.method, one.path, one.body)
+		require.Equal(t, http.StatusOK, status, name+": "+text)
+		testutil.Golden(t, "route-"+name, normal(t, text))
+	}
+	status, text := b.call(http.MethodGet, "/", nil)
+	taken(t, status, text)
+	status, text = b.call(http.MethodDelete, "/workflow/"+w.ID.String()+"/stop", nil)
+	taken(t, status, text)
+}
+
+// A failed workflow is begun anew, one that runs is not.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.joined("edge")
+	w, err := b.operations.Status(t.Context(), "ann", c.Name, nil)
+	require.NoError(t, err)
+	status, text := b.call(http.MethodPost, "/workflow/"+w.ID.String()+"/restart", nil)
+	require.Equal(t, http.StatusConflict, status, text)
+	status, text = b.call(http.MethodPost, "/workflow/"+w.ID.String()+"/pause", nil)
+	require.Equal(t, http.StatusConflict, status, text)
+
+	w, _, err = b.operations.Register(t.Context(), "ann", operationRegister(c.Name))
+	require.NoError(t, err)
+	b.fail(w)
+	status, text = b.call(http.MethodPost, "/workflow/"+w.ID.String()+"/restart", nil)
+	taken(t, status, text)
+}
+
+// A cluster whose registration failed is registered again under its name; one
+// that is being or is registered, or that others registered, is not.
+func TestSameNameAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	status, text := b.onboard(asked("Lab 7"), goodKubeconfig())
+	taken(t, status, text)
+	first := read[metadata](t, text)
+	status, text = b.onboard(asked("Lab 7"), goodKubeconfig())
+	require.Equal(t, http.StatusConflict, status, text)
+	require.Contains(t, text, first.WorkflowID.String())
+
+	w, err := b.workflows.Get(t.Context(), first.WorkflowID.String())
+	require.NoError(t, err)
+	b.fail(w)
+	status, text = b.onboard(asked("Lab 7"), goodKubeconfig())
+	taken(t, status, text)
+	again, err := b.workflows.Get(t.Context(), read[metadata](t, text).WorkflowID.String())
+	require.NoError(t, err)
+	require.Equal(t, w.ClusterID, again.ClusterID, "the same cluster")
+	b.complete(again)
+	status, text = b.onboard(asked("Lab 7"), goodKubeconfig())
+	require.Equal(t, http.StatusConflict, status, text)
+	require.Contains(t, text, "is registered already")
+
+	b.joined("lab")
+	status, text = b.onboard(asked("lab"), goodKubeconfig())
+	require.Equal(t, http.StatusConflict, status, text)
+}
+
+// fail and complete end a workflow as the engine does.
+func (b *bundle) fail(w *workflow.Workflow) {
+	b.end(w, workflow.Failed("PodFailed", "hami-x7k2p: CrashLoopBackOff"))
+}
+func (b *bundle) complete(w *workflow.Workflow) { b.end(w, workflow.Completed("done")) }
+
+func (b *bundle) end(w *workflow.Workflow, o workflow.Outcome) {
+	b.t.Helper()
+	for i, s := range w.Steps {
+		turn, err := b.workflows.Begin(b.t.Context(), w.ID, s.Name)
+		require.NoError(b.t, err)
+		last := o
+		if i == len(w.Steps)-1 && o.Status == workflow.StepCompleted && last.Result == nil {
+			last.Result = json.RawMessage(`{}`)
+		}
+		_, err = b.workflows.Settle(b.t.Context(), turn, int64(i), last)
+		require.NoError(b.t, err)
+		if o.Status == workflow.StepFailed {
+			break
+		}
+	}
+	_, err := b.workflows.Finish(b.t.Context(), w.ID, nil)
+	require.NoError(b.t, err)
+}
+
+// normal makes an answer the same in each run, and readable.
+func normal(t *testing.T, text string) []byte {
+	t.Helper()
+	raw, err := json.MarshalIndent(read[any](t, text), "", "  ")
+	require.NoError(t, err)
+	return testutil.Normalise(append(raw, '\n'))
+}

@@ -1,0 +1,45 @@
+package platform
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/budecosystem/budcluster/internal/buildinfo"
+)
+
+// info is GET /.
+func (s *Server) info(*http.Request) answer {
+	up := s.now().Sub(s.began)
+	return ok(fmt.Sprintf("Microservice: %s v%s\nDescription: the hub of BudCluster\nDeployed at: %s\nUptime: %dh:%dm:%ds", s.cfg.AppID, buildinfo.Version(),
+		s.began.UTC().Format(time.DateTime), int(up.Hours()), int(up.Minutes())%60, int(up.Seconds())%60), nil)
+}
+
+// health is GET /health.
+func (s *Server) health(*http.Request) answer { return ok("ack", nil) }
+
+// openapi describes the routes, made from their table.
+func (s *Server) openapi(*http.Request) answer {
+	paths := map[string]map[string]any{}
+	for _, r := range routes() {
+		path := strings.TrimSuffix(r.pattern, "{$}")
+		if paths[path] == nil {
+			paths[path] = map[string]any{}
+		}
+		op := map[string]any{"summary": r.about, "responses": map[string]any{"200": map[string]string{"description": "The envelope of the platform's contract"}}}
+		var params []map[string]any
+		for part := range strings.SplitSeq(path, "/") {
+			if name, is := strings.CutPrefix(part, "{"); is {
+				params = append(params, map[string]any{"name": strings.TrimSuffix(name, "}"), "in": "path", "required": true, "schema": map[string]string{"type": "string"}})
+			}
+		}
+		if params != nil {
+			op["parameters"] = params
+		}
+		paths[path][strings.ToLower(r.method)] = op
+	}
+	return answer{http.StatusOK, map[string]any{
+		"openapi": "3.1.0", "info": map[string]string{"title": s.cfg.AppID, "version": buildinfo.Version()}, "paths": paths,
+	}}
+}

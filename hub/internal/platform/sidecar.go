@@ -1,0 +1,236 @@
+package platform
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/budecosystem/budcluster/internal/backoff"
+	"github.com/budecosystem/budcluster/internal/logkey"
+	"github.com/budecosystem/budcluster/internal/secret"
+)
+
+// Sidecar is what is needed of the Dapr sidecar, over the stores that it has
+// for this app. A store that is not configured is ErrNoStore.
+type Sidecar interface {
+	// Read gives the value of a key of the state store, nil if there is none.
+	Read(ctx context.Context, key string) (json.RawMessage, error)
+	// Update replaces a value by what change makes of it, whole and unless
+	// somebody else was faster; then it begins anew.
+	Update(ctx context.Context, key string, change func(old json.RawMessage) (json.RawMessage, error)) error
+	// Settings reads settings.
+	Settings(ctx context.Context, keys ...string) (map[string]string, error)
+	// Secret reads one secret, nil if there is none of the name.
+	Secret(ctx context.Context, name string) (map[string]secret.String, error)
+	// Components says what the sidecar has for this app.
+	Components(ctx context.Context) (Components, error)
+}
+
+// Components are the names of what the sidecar has, as the other services look
+// them up. What there is none of is empty.
+type Components struct {
+	ConfigStore, SecretStore, StateStore, Crypto string
+	PubSub, Topic, DeadLetter                    string
+}
+
+// metadataKey is where a service says what it uses.
+func metadataKey(app string) string { return "__metadata__" + app }
+
+// registration is what other services read of us.
+type registration struct {
+	AppName     string  `json:"app_name"`
+	ConfigStore *string `json:"configstore"`
+	SecretStore *string `json:"secretstore"`
+	StateStore  *string `json:"statestore"`
+	PubSub      *string `json:"pubsub"`
+	Topic       *string `json:"topic"`
+	DeadLetter  *string `json:"deadletter"`
+	Crypto      *string `json:"crypto"`
+}
+
+func optional(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
+}
+
+// announce tells the other services where this one is.
+func (s *Server) announce(ctx context.Context) error {
+	have, err := s.cfg.Sidecar.Components(ctx)
+	if err != nil {
+		return fmt.Errorf("ask the sidecar what it has: %w", err)
+	}
+	if have.Topic == "" { // the sidecar does not know of its subscription yet
+		have.Topic, have.PubSub, have.DeadLetter = s.cfg.OwnTopic, s.cfg.PubSub, s.cfg.DeadLetter
+	}
+	said, err := json.Marshal(registration{
+		AppName: s.cfg.AppID, ConfigStore: optional(have.ConfigStore), SecretStore: optional(have.SecretStore), StateStore: optional(have.StateStore),
+		PubSub: optional(have.PubSub), Topic: optional(have.Topic), DeadLetter: optional(have.DeadLetter), Crypto: optional(have.Crypto),
+	})
+	if err != nil {
+		return fmt.Errorf("encode what the other services are told: %w", err)
+	}
+	return s.cfg.Sidecar.Update(ctx, metadataKey(s.cfg.AppID), func(json.RawMessage) (json.RawMessage, error) { return said, nil })
+}
+
+// syncInterval is how often settings are read though nobody said that they
+// changed.
+const syncInterval = 12 * time.Hour
+
+// Run does what is done in the background: it tells the other services where
+// this one is, and keeps the settings fresh. It returns when ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	if s.cfg.Sidecar == nil {
+		<-ctx.Done()
+		return nil
+	}
+	s.untilDone(ctx, "the other services cannot be told of this one yet", s.announce)
+	tick := time.NewTicker(syncInterval)
+	defer tick.Stop()
+	for {
+		if len(s.cfg.Settings) > 0 {
+			s.untilDone(ctx, "settings cannot be read; the last ones stay", func(ctx context.Context) error {
+				_, err := s.readSettings(ctx)
+				return err
+			})
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-s.settings:
+		}
+	}
+}
+
+// untilDone tries until it succeeds or ctx ends.
+func (s *Server) untilDone(ctx context.Context, what string, try func(context.Context) error) {
+	wait := backoff.New(time.Second, time.Minute)
+	for {
+		err := try(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		s.log.WarnContext(ctx, "sidecar call failed", slog.String(logkey.Action, what), slog.Any(logkey.Error, err))
+		timer := time.NewTimer(wait.Next())
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+	}
+}
+
+func (s *Server) readSettings(ctx context.Context) (int, error) {
+	values, err := s.cfg.Sidecar.Settings(ctx, s.cfg.Settings...)
+	if err != nil {
+		return 0, fmt.Errorf("read settings: %w", err)
+	}
+	if s.cfg.Changed != nil {
+		s.cfg.Changed(ctx, values)
+	}
+	return len(values), nil
+}
+
+// noSidecar is the answer of routes that need one.
+func noSidecar(store string) answer {
+	return failed(http.StatusServiceUnavailable, "%s is not configured: the hub has no sidecar; set dapr.enabled.", store)
+}
+
+// syncSettings is GET /sync/configurations.
+func (s *Server) syncSettings(r *http.Request) answer {
+	if s.cfg.Sidecar == nil {
+		return noSidecar("Config store")
+	}
+	found := 0
+	if len(s.cfg.Settings) > 0 {
+		var err error
+		if found, err = s.readSettings(r.Context()); err != nil {
+			s.log.WarnContext(r.Context(), "settings cannot be read", slog.Any(logkey.Error, err))
+			return failed(http.StatusServiceUnavailable, "The config store cannot be read; the last settings stay.")
+		}
+	}
+	return ok(fmt.Sprintf("%d/%d configuration(s) synced.", found, len(s.cfg.Settings)), nil)
+}
+
+// syncSecrets is GET /sync/secrets. Only those that are named are read, never
+// all that the store has.
+func (s *Server) syncSecrets(r *http.Request) answer {
+	if s.cfg.Sidecar == nil {
+		return noSidecar("Secret store")
+	}
+	found := 0
+	for _, name := range s.cfg.Secrets {
+		values, err := s.cfg.Sidecar.Secret(r.Context(), name)
+		if err != nil {
+			s.log.WarnContext(r.Context(), "secrets cannot be read", slog.Any(logkey.Error, err))
+			return failed(http.StatusServiceUnavailable, "The secret store cannot be read; the last secrets stay.")
+		}
+		if value, there := values[name]; there && !value.IsZero() {
+			found++
+		}
+	}
+	return ok(fmt.Sprintf("%d/%d secret(s) synced.", found, len(s.cfg.Secrets)), nil)
+}
+
+// register is GET /register.
+func (s *Server) register(r *http.Request) answer {
+	if s.cfg.Sidecar == nil {
+		return noSidecar("State store")
+	}
+	if err := s.announce(r.Context()); err != nil {
+		s.log.WarnContext(r.Context(), "the other services cannot be told of this one", slog.Any(logkey.Error, err))
+		return failed(http.StatusInternalServerError, "Service registration failed.")
+	}
+	return ok("Service registration successful.", nil)
+}
+
+// subscription is how the sidecar reads what an app subscribes to.
+type subscription struct {
+	PubSub     string `json:"pubsubname"`
+	Topic      string `json:"topic"`
+	Route      string `json:"route"`
+	DeadLetter string `json:"deadLetterTopic"`
+}
+
+// subscriptions is GET /dapr/subscribe.
+func (s *Server) subscriptions(*http.Request) answer {
+	list := []subscription{}
+	if s.cfg.PubSub != "" {
+		list = append(list, subscription{PubSub: s.cfg.PubSub, Topic: s.cfg.OwnTopic, Route: "/notifications", DeadLetter: s.cfg.DeadLetter})
+	}
+	return answer{http.StatusOK, list}
+}
+
+// daprConfig is GET /dapr/config: the workflows' actors are the engine's, which
+// has its own connection.
+func (s *Server) daprConfig(*http.Request) answer {
+	return answer{http.StatusOK, map[string]any{"entities": []string{}}}
+}
+
+// notifications takes what is sent to our topic: other services answer our own
+// messages there, and nothing is to be done with that. Not to take it filled the
+// dead letters.
+func (s *Server) notifications(w http.ResponseWriter, r *http.Request) answer {
+	status := "SUCCESS"
+	if raw, err := readAll(r.Body, 8*maxJSON); err != nil || !json.Valid(raw) {
+		drain(w, r)
+		status = "DROP"
+	}
+	return answer{http.StatusOK, map[string]string{"status": status}}
+}
+
+// settingChanged is what the sidecar calls when a setting changed.
+func (s *Server) settingChanged(w http.ResponseWriter, r *http.Request) answer {
+	drain(w, r) // all of them are read again
+	select {
+	case s.settings <- struct{}{}:
+	default: // it is awake already
+	}
+	return answer{http.StatusOK, empty{}}
+}
