@@ -124,7 +124,7 @@ func (s *Server) checkStorage(l *look) check {
 		}
 	}
 	count := len(classes)
-	out := check{Healthy: count > 0, Count: &count, Details: map[string]any{"storage_classes": classes, "default": standard, "pending_pvcs": []string{}, "failed_pvcs": []string{}}}
+	out := check{Healthy: count > 0, Count: &count, Details: map[string]any{"storage_classes": classes, "default": standard}}
 	switch {
 	case count == 0:
 		out.Message = "No storage class in cluster: no volume can be made"
