@@ -3,6 +3,7 @@ package mirror
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 )
@@ -14,7 +15,7 @@ type described struct {
 	Nodes []Node    `json:"nodes"`
 }
 
-// statusResult is the result of a change of status.
+// statusResult is the result of a change of state.
 type statusResult struct {
 	ClusterID uuid.UUID `json:"cluster_id"`
 	Status    State     `json:"status"`
@@ -27,4 +28,28 @@ func encode(what string, value any) (json.RawMessage, error) {
 		return nil, fmt.Errorf("encode %s: %w", what, err)
 	}
 	return raw, nil
+}
+
+// lean leaves out what no other service reads. Messages and the shared key are
+// bounded, and a fleet has thousands of devices.
+func lean(e Entry) Entry {
+	return each(e, func(d *Device) {
+		d.Vendor, d.Architecture, d.CUDAVersion, d.Threads, d.InstructionSets = "", "", "", nil, nil
+	})
+}
+
+// still leaves out what changes all day.
+func still(e Entry) Entry {
+	return each(e, func(d *Device) { d.UtilizedCores, d.UtilizedMemoryGB, d.CoreUtilization = nil, nil, nil })
+}
+
+func each(e Entry, change func(*Device)) Entry {
+	e.Nodes = slices.Clone(e.Nodes)
+	for i := range e.Nodes {
+		e.Nodes[i].Devices = slices.Clone(e.Nodes[i].Devices)
+		for j := range e.Nodes[i].Devices {
+			change(&e.Nodes[i].Devices[j])
+		}
+	}
+	return e
 }

@@ -71,6 +71,8 @@ type Config struct {
 	JoinWithin time.Duration
 	// Describe gives the result of a registration in the platform's form.
 	Describe func(ctx context.Context, c *cluster.Cluster, nodes []inventory.Node) (json.RawMessage, error)
+	// DescribeStatus gives the result of a look at a cluster; Describe when nil.
+	DescribeStatus func(ctx context.Context, c *cluster.Cluster, nodes []inventory.Node) (json.RawMessage, error)
 	// Now is time.Now when nil.
 	Now func() time.Time
 }
@@ -90,6 +92,9 @@ func New(cfg Config) (*Service, error) {
 	}
 	if cfg.Describe == nil {
 		cfg.Describe = describe
+	}
+	if cfg.DescribeStatus == nil {
+		cfg.DescribeStatus = cfg.Describe
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

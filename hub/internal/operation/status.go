@@ -32,7 +32,7 @@ func (s *Service) status(ctx context.Context, t *workflow.Turn) (workflow.Outcom
 	if err != nil {
 		return workflow.Outcome{}, err
 	}
-	result, err := s.cfg.Describe(ctx, c, nodes)
+	result, err := s.cfg.DescribeStatus(ctx, c, nodes)
 	if err != nil {
 		return workflow.Outcome{}, fmt.Errorf("describe cluster %s: %w", c.Name, err)
 	}

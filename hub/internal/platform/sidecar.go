@@ -1,11 +1,13 @@
 package platform
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"time"
 
 	"github.com/budecosystem/budcluster/internal/backoff"
@@ -14,7 +16,7 @@ import (
 )
 
 // Sidecar is what is needed of the Dapr sidecar, over the stores that it has
-// for this app. A store that is not configured is ErrNoStore.
+// for this app; dapr.App.
 type Sidecar interface {
 	// Read gives the value of a key of the state store, nil if there is none.
 	Read(ctx context.Context, key string) (json.RawMessage, error)
@@ -25,15 +27,9 @@ type Sidecar interface {
 	Settings(ctx context.Context, keys ...string) (map[string]string, error)
 	// Secret reads one secret, nil if there is none of the name.
 	Secret(ctx context.Context, name string) (map[string]secret.String, error)
-	// Components says what the sidecar has for this app.
-	Components(ctx context.Context) (Components, error)
-}
-
-// Components are the names of what the sidecar has, as the other services look
-// them up. What there is none of is empty.
-type Components struct {
-	ConfigStore, SecretStore, StateStore, Crypto string
-	PubSub, Topic, DeadLetter                    string
+	// Names says what the sidecar has for this app, by the names that registration
+	// has for it.
+	Names(ctx context.Context) (map[string]string, error)
 }
 
 // metadataKey is where a service says what it uses.
@@ -51,6 +47,12 @@ type registration struct {
 	Crypto      *string `json:"crypto"`
 }
 
+// same reports whether two values say the same; the sidecar orders members anew.
+func same(a, b json.RawMessage) bool {
+	var x, y any
+	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
+}
+
 func optional(text string) *string {
 	if text == "" {
 		return nil
@@ -60,21 +62,24 @@ func optional(text string) *string {
 
 // announce tells the other services where this one is.
 func (s *Server) announce(ctx context.Context) error {
-	have, err := s.cfg.Sidecar.Components(ctx)
+	have, err := s.cfg.Sidecar.Names(ctx)
 	if err != nil {
 		return fmt.Errorf("ask the sidecar what it has: %w", err)
 	}
-	if have.Topic == "" { // the sidecar does not know of its subscription yet
-		have.Topic, have.PubSub, have.DeadLetter = s.cfg.OwnTopic, s.cfg.PubSub, s.cfg.DeadLetter
-	}
 	said, err := json.Marshal(registration{
-		AppName: s.cfg.AppID, ConfigStore: optional(have.ConfigStore), SecretStore: optional(have.SecretStore), StateStore: optional(have.StateStore),
-		PubSub: optional(have.PubSub), Topic: optional(have.Topic), DeadLetter: optional(have.DeadLetter), Crypto: optional(have.Crypto),
+		AppName: s.cfg.AppID, ConfigStore: optional(have["configstore"]), SecretStore: optional(have["secretstore"]), StateStore: optional(have["statestore"]),
+		PubSub: optional(cmp.Or(have["pubsub"], s.cfg.PubSub)), Topic: optional(cmp.Or(have["topic"], s.cfg.OwnTopic)), // it may not know of the subscription yet
+		DeadLetter: optional(cmp.Or(have["deadletter"], s.cfg.DeadLetter)), Crypto: optional(have["crypto"]),
 	})
 	if err != nil {
 		return fmt.Errorf("encode what the other services are told: %w", err)
 	}
-	return s.cfg.Sidecar.Update(ctx, metadataKey(s.cfg.AppID), func(json.RawMessage) (json.RawMessage, error) { return said, nil })
+	return s.cfg.Sidecar.Update(ctx, metadataKey(s.cfg.AppID), func(old json.RawMessage) (json.RawMessage, error) {
+		if same(old, said) {
+			return old, nil
+		}
+		return said, nil
+	})
 }
 
 // syncInterval is how often settings are read though nobody said that they

@@ -204,6 +204,18 @@ type Outbox struct {
 	DeadAt   *time.Time
 }
 
+// Clusters that the platform asked for, and what its services were last told of each. Without a foreign key: a row outlives its cluster until they know that it is gone.
+type PlatformClusters struct {
+	ClusterID uuid.UUID
+	// What the platform calls it; the register has a name of its own making.
+	Name string
+	// When it was first ready for models; null while the platform has to wait for that.
+	RegisteredAt *time.Time
+	ToldDigest   string
+	// Counts the messages about its state.
+	Told int64
+}
+
 // Desired state. A row with removed_at is a tombstone: it stays until the agent reports the removal of its generation.
 type Releases struct {
 	ID          uuid.UUID
