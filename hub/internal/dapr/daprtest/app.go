@@ -67,7 +67,7 @@ func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case isEvent:
 		a.take(w, topic, body)
 	default:
-		a.unexpected(r.Method + " " + r.URL.Path)
+		a.unexpected(r.Method + " " + r.URL.RequestURI())
 		http.NotFound(w, r)
 	}
 }

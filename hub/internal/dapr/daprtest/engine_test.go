@@ -58,3 +58,42 @@ func TestEngine(t *testing.T) {
 		})
 	}
 }
+
+// TestSidecarDies: the sidecar of the only worker is killed while an activity
+// runs and an instance waits; both go on when it is back, and their client too.
+func TestSidecarDies(t *testing.T) {
+	t.Parallel()
+	d := enginetest.NewDirector(t)
+	cfg := daprtest.SidecarConfig{Store: daprtest.Redis, AppID: "engine-dies"}
+	sidecar := daprtest.Start(t, cfg)
+	enginetest.Spawn(t, enginetest.Command(d, enginetest.Old, envSidecar+"="+sidecar.GRPC()))
+	client, err := engine.NewDapr(t.Context(), engine.DaprConfig{
+		Address: sidecar.GRPC(), Token: secret.New(daprtest.Token), Registry: durable.NewRegistry(), Log: slog.New(slog.DiscardHandler),
+	})
+	require.NoError(t, err)
+	entered, proceed := make(chan enginetest.Call, 10), make(chan struct{})
+	d.Direct("steps", func(ctx context.Context, c enginetest.Call) enginetest.Reply {
+		entered <- c
+		select {
+		case <-proceed:
+			return enginetest.Reply{Value: c.Step}
+		case <-ctx.Done():
+			return enginetest.Reply{Error: "gone"}
+		}
+	})
+	require.NoError(t, client.Start(t.Context(), "steps", "steps", enginetest.Input{Steps: []string{"a"}}))
+	require.Equal(t, "a", daprtest.Await(t, entered, "step a").Step)
+	require.NoError(t, client.Start(t.Context(), "event", "event", enginetest.Input{}))
+
+	sidecar.Restart(t)
+	require.Equal(t, "a", daprtest.Await(t, entered, "step a, again").Step)
+	close(proceed)
+	require.NoError(t, client.Raise(t.Context(), "event", "go", "on"))
+	ctx, cancel := context.WithTimeout(t.Context(), daprtest.Soon)
+	defer cancel()
+	for _, id := range []string{"steps", "event"} {
+		st, err := client.Wait(ctx, id)
+		require.NoError(t, err)
+		require.Equal(t, engine.Completed, st.State, "%s: %s", id, st.Failure)
+	}
+}

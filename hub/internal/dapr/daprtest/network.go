@@ -59,7 +59,7 @@ func (n *network) enter() error {
 	if err != nil {
 		return err
 	}
-	loopback.SetUint16(unix.IFF_UP)
+	loopback.SetUint16(unix.IFF_UP | unix.IFF_MULTICAST) // multicast: sidecars find each other by mDNS
 	return unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, loopback)
 }
 

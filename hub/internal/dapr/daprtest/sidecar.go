@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -40,10 +41,12 @@ type SidecarConfig struct {
 
 // Sidecar is a real daprd.
 type Sidecar struct {
-	tb      testing.TB
-	appID   string
-	sockets string
-	process *process
+	plane     *plane
+	appID     string
+	sockets   string
+	arguments []string
+	env       []string
+	process   *process
 }
 
 // Start runs a sidecar for the time of the test, with placement, scheduler and
@@ -57,40 +60,58 @@ func Start(tb testing.TB, cfg SidecarConfig) *Sidecar {
 	}
 	sockets, err := os.MkdirTemp(p.dir, "s") //nolint:usetesting // short: a socket's path has at most 107 bytes
 	require.NoError(tb, err)
-	s := &Sidecar{tb: tb, appID: cfg.AppID, sockets: sockets}
 	ports, err := p.network.ports(3)
 	require.NoError(tb, err)
-	arguments := []string{
+	s := &Sidecar{plane: p, appID: cfg.AppID, sockets: sockets, arguments: []string{
 		"--app-id", cfg.AppID, "--unix-domain-socket", sockets,
 		"--dapr-internal-grpc-port", fmt.Sprint(ports[0]), "--dapr-internal-grpc-listen-address", "127.0.0.1",
 		"--metrics-port", fmt.Sprint(ports[1]), "--metrics-listen-address", "127.0.0.1", "--dapr-http-port", fmt.Sprint(ports[2]),
 		"--placement-host-address", p.placement, "--scheduler-host-address", p.scheduler,
 		"--resources-path", filepath.Join(p.components, "common"), "--resources-path", filepath.Join(p.components, string(cfg.Store)),
-	}
+	}}
 	if cfg.App != nil {
-		arguments = append(arguments, "--app-port", fmt.Sprint(serve(tb, p.network, cfg.App)))
+		s.arguments = append(s.arguments, "--app-port", fmt.Sprint(serve(tb, p.network, cfg.App)))
 	}
-	cmd := exec.Command(filepath.Join(p.bin, "daprd"), arguments...)
 	// A namespace for each program: placement lets all sidecars of one agree on
 	// every change, so that those which other tests kill would hold it up for
 	// seconds.
-	cmd.Env = append(os.Environ(), "NAMESPACE="+cfg.AppID, "DAPR_HOST_IP=127.0.0.1", "DAPR_API_TOKEN="+Token, "APP_API_TOKEN="+Token,
+	s.env = append(os.Environ(), "NAMESPACE="+cfg.AppID, "DAPR_HOST_IP=127.0.0.1", "DAPR_API_TOKEN="+Token, "APP_API_TOKEN="+Token,
 		"REDIS_HOST="+p.redis, "SECRETS_REDIS_PASSWORD=", "SECRETS_POSTGRES_URL="+cfg.Database, "SECRETS_"+SecretName+"="+SecretValue)
-	s.process, err = begin(p.network, cmd, "daprd")
+	s.begin(tb)
+	return s
+}
+
+func (s *Sidecar) begin(tb testing.TB) {
+	tb.Helper()
+	cmd := exec.Command(filepath.Join(s.plane.bin, "daprd"), s.arguments...)
+	cmd.Env = s.env
+	process, err := begin(s.plane.network, cmd, "daprd")
 	require.NoError(tb, err)
+	s.process = process
 	tb.Cleanup(func() {
-		s.Kill()
+		process.kill()
 		if tb.Failed() {
-			tb.Logf("sidecar of %s said:\n%s", s.appID, s.process.said.String())
+			tb.Logf("sidecar of %s said:\n%s", s.appID, process.said.String())
 		}
 	})
 	ready := s.Client(tb)
-	require.NoError(tb, p.await(s.process, func(ctx context.Context) error {
+	require.NoError(tb, s.plane.await(process, func(ctx context.Context) error {
 		short, cancel := context.WithTimeoutCause(ctx, Soon/10, errors.New("not yet"))
 		defer cancel()
 		return ready.Wait(short)
 	}))
-	return s
+}
+
+// Restart kills the sidecar, if it runs, and starts it again as it was.
+func (s *Sidecar) Restart(tb testing.TB) {
+	tb.Helper()
+	s.Kill()
+	for _, kind := range []string{"http", "grpc"} {
+		if err := os.Remove(s.socket(kind)); !errors.Is(err, os.ErrNotExist) {
+			require.NoError(tb, err)
+		}
+	}
+	s.begin(tb)
 }
 
 // serve runs the program beside a sidecar.
@@ -117,13 +138,37 @@ func (s *Sidecar) Client(tb testing.TB) *dapr.Client {
 	c, err := dapr.New(dapr.Config{
 		Address: "sidecar:3500", Token: secret.New(Token), Log: slog.New(slog.DiscardHandler),
 		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", s.socket("http"))
+			return s.dial(ctx)
 		},
 	})
 	require.NoError(tb, err)
 	tb.Cleanup(c.Close)
 	return c
+}
+
+func (s *Sidecar) dial(ctx context.Context) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "unix", s.socket("http"))
+}
+
+// Invoke sends a request through this sidecar to the program of an app-id, as
+// services call each other; of the request's URL only path and query count. The
+// answer's body is read to its end.
+func (s *Sidecar) Invoke(tb testing.TB, appID string, r *http.Request) (status int, answer []byte) {
+	tb.Helper()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return s.dial(ctx) }}
+	defer transport.CloseIdleConnections()
+	through := r.Clone(tb.Context())
+	through.URL.Scheme, through.URL.Host = "http", "sidecar"
+	through.URL.Path = "/v1.0/invoke/" + appID + "/method" + r.URL.Path
+	through.RequestURI = ""
+	through.Header.Set("dapr-api-token", Token)
+	response, err := transport.RoundTrip(through)
+	require.NoError(tb, err)
+	defer func() { _ = response.Body.Close() }()
+	answer, err = io.ReadAll(response.Body)
+	require.NoError(tb, err)
+	return response.StatusCode, answer
 }
 
 // Kill ends the sidecar as kill -9 does.

@@ -2,6 +2,9 @@ package daprtest_test
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -32,6 +35,7 @@ func TestSidecar(t *testing.T) {
 			})
 			require.Empty(t, app.Unexpected())
 			differences(t, store, sidecar.Client(t))
+			invoked(t, sidecar, app)
 		})
 	}
 }
@@ -59,4 +63,19 @@ func differences(t *testing.T, store daprtest.Store, c *dapr.Client) {
 		require.ErrorIs(t, late, dapr.ErrConflict)
 		require.NoError(t, blind)
 	}
+}
+
+// invoked: callers by app-id, from the own sidecar and from another service's,
+// reach the program with the sidecar's token, and get its status and words.
+func invoked(t *testing.T, own *daprtest.Sidecar, app *daprtest.App) {
+	t.Helper()
+	peer := daprtest.Start(t, daprtest.SidecarConfig{Store: daprtest.Redis, AppID: "budapp"})
+	for _, s := range []*daprtest.Sidecar{own, peer} {
+		status, body := s.Invoke(t, daprtest.AppID, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/healthz", http.NoBody))
+		require.Equal(t, http.StatusOK, status)
+		require.JSONEq(t, "{}", string(body))
+		status, _ = s.Invoke(t, daprtest.AppID, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/cluster/nowhere?x=1", strings.NewReader("{}")))
+		require.Equal(t, http.StatusNotFound, status)
+	}
+	require.Equal(t, []string{"POST /cluster/nowhere?x=1", "POST /cluster/nowhere?x=1"}, app.Unexpected())
 }
