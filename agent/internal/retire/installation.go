@@ -26,6 +26,9 @@ import (
 // Mark is the annotation on a Deployment whose agent is leaving.
 const Mark = "budcluster.io/retired"
 
+// errElsewhere: whoever installed the agent has to remove it.
+var errElsewhere = errors.New("remove the agent the way it was installed")
+
 // The label on what an agent makes in its own namespace.
 const ours = "app.kubernetes.io/managed-by=budcluster-agent"
 
@@ -113,7 +116,12 @@ func (i *Installation) Leave(ctx context.Context) error {
 		for _, text := range left {
 			i.cfg.Logger.WarnContext(ctx, "something stays behind", slog.String(logkey.Message, text))
 		}
-		if err == nil {
+		switch {
+		case errors.Is(err, errElsewhere):
+			i.cfg.Logger.WarnContext(ctx, "the agent cannot remove itself", slog.Any(logkey.Error, err))
+			<-ctx.Done()
+			return nil
+		case err == nil:
 			i.cfg.Logger.InfoContext(ctx, "the agent has left; the garbage collector removes what it made")
 			<-ctx.Done()
 			return nil
@@ -168,14 +176,14 @@ func permanent(err error) bool {
 // anchor finds the object that goes last; nil when it has gone already.
 func (i *Installation) anchor(ctx context.Context) (*rbacv1.ClusterRole, error) {
 	if i.cfg.Anchor == "" {
-		return nil, errors.New("its chart made no roles (rbac.create), or it was not installed by its chart; remove it the way it was installed")
+		return nil, fmt.Errorf("its chart made no roles (rbac.create), or it was not installed by its chart; %w", errElsewhere)
 	}
 	anchor, err := i.cfg.Typed.RbacV1().ClusterRoles().Get(ctx, i.cfg.Anchor, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
 		leaving, err := i.Leaving(ctx)
 		if err == nil && !leaving {
-			err = fmt.Errorf("cluster role %s is not there; remove the agent with helm uninstall", i.cfg.Anchor)
+			err = fmt.Errorf("cluster role %s is not there; %w", i.cfg.Anchor, errElsewhere)
 		}
 		return nil, err
 	case err != nil:
@@ -230,7 +238,7 @@ func (i *Installation) objects(ctx context.Context) (objects []Object, left []st
 		return nil, nil, err
 	}
 	if len(manifest) == 0 {
-		return nil, nil, fmt.Errorf("helm has no record of release %s in namespace %s; remove the agent the way it was installed", i.cfg.Release, i.cfg.Namespace)
+		return nil, nil, fmt.Errorf("helm has no record of release %s in namespace %s; %w", i.cfg.Release, i.cfg.Namespace, errElsewhere)
 	}
 	objects = slices.Clone(manifest)
 	made, err := i.made(ctx)

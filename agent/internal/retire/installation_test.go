@@ -250,7 +250,7 @@ func TestLeaving(t *testing.T) { //nolint:paralleltest // see above
 		})
 		require.Contains(t, strings.Join(s.Rehearse(t.Context()), ""), "helm has no record of release agent")
 		none := newSite(t, func(cfg *retire.InstallationConfig) { cfg.Anchor = "" })
-		require.Contains(t, strings.Join(none.Rehearse(t.Context()), ""), "remove it the way it was installed")
+		require.Contains(t, strings.Join(none.Rehearse(t.Context()), ""), "remove the agent the way it was installed")
 	})
 	t.Run("without a right", func(t *testing.T) { //nolint:paralleltest // one after the other
 		s := newSite(t, func(cfg *retire.InstallationConfig) {
