@@ -308,3 +308,29 @@ func TestPurge(t *testing.T) {
 	require.Zero(t, purge(webhook.DeadFor))
 	require.Equal(t, 2, purge(webhook.DeadFor+time.Hour))
 }
+
+// How many events a second one webhook is told, in order; the baseline is the
+// same number of POSTs to the same receiver with nothing kept.
+func BenchmarkTurn(bench *testing.B) {
+	b := setup(bench)
+	to := newReceiver(bench)
+	b.hook(bench, "h", to, nil)
+	bench.Run("told", func(bench *testing.B) {
+		subjects := numbered(bench.N)
+		events := make([]event.Event, 0, bench.N)
+		for _, subject := range subjects {
+			events = append(events, event.Event{At: b.now(), Type: event.NodeAdded, Subject: subject, Actor: "test", Message: "it happened"})
+		}
+		require.NoError(bench, b.store.AppendEvents(bench.Context(), events...))
+		before := len(to.subjects())
+		bench.ResetTimer()
+		require.NoError(bench, b.runner(bench, nil).Turn(bench.Context()))
+		require.Len(bench, to.subjects(), before+bench.N)
+	})
+	bench.Run("baseline=post", func(bench *testing.B) {
+		for range bench.N {
+			_, err := b.post.Post(bench.Context(), webhook.Post{URL: to.URL, Body: []byte(`{"type":"node.added","data":{"type":"node.added"}}`)})
+			require.NoError(bench, err)
+		}
+	})
+}
