@@ -20,6 +20,7 @@ import (
 	"github.com/budecosystem/budcluster/agent/internal/kube"
 	"github.com/budecosystem/budcluster/agent/internal/leader"
 	"github.com/budecosystem/budcluster/agent/internal/retire"
+	"github.com/budecosystem/budcluster/agent/internal/upgrade"
 	"github.com/budecosystem/budcluster/internal/buildinfo"
 	"github.com/budecosystem/budcluster/internal/logkey"
 	"github.com/budecosystem/budcluster/internal/run"
@@ -59,6 +60,7 @@ type Agent struct {
 	metadata metadata.Interface
 	// installation is this agent as it lies in its cluster.
 	installation *retire.Installation
+	upgrades     *upgrade.Keeper
 	registry     *prometheus.Registry
 	started      time.Time
 	// leading is what runs while this process leads; nil on a standby.
@@ -115,7 +117,10 @@ func (a *Agent) connect() error {
 		Hub:   a.dialer, ClusterUID: a.clients.ClusterUID, TokenFile: a.cfg.TokenFile, AgentVersion: buildinfo.Version(),
 		Board: a.board, Notifier: a.events, Logger: a.component("enroll"), Now: a.opts.Now,
 	})
-	if err != nil || !a.cfg.LeaderElection.Enabled {
+	if err != nil {
+		return err
+	}
+	if a.upgrades, err = a.newUpgrades(); err != nil || !a.cfg.LeaderElection.Enabled {
 		return err
 	}
 	a.elector, err = leader.New(leader.Config{
@@ -176,6 +181,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g := &run.Group{Grace: stopGrace}
 	g.Add("http", a.serveHTTP)
 	g.Add("footprint", func(ctx context.Context) error { return footprint.Run(ctx, footprint.First, footprint.Every) })
+	g.Add("upgrades", a.upgrades.Run)
 	if a.elector == nil {
 		g.Add("work", a.lead)
 	} else {

@@ -55,8 +55,14 @@ func (a *Agent) Handler() http.Handler {
 // Ready says whether the agent does what it should, and why not. A standby is
 // ready once it knows who leads.
 func (a *Agent) Ready() (bool, string) {
+	if a.upgrades.Unproven() {
+		return false, "not ready: this agent is new here and has not reached the hub yet"
+	}
 	if a.leading.Load() == nil {
 		if a.elector != nil {
+			if a.elector.Aside() {
+				return true, "ok: standing aside for a new agent"
+			}
 			if holder := a.elector.Other(); holder != "" {
 				return true, "ok: standing by, " + holder + " leads"
 			}

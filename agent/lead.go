@@ -61,6 +61,7 @@ func (a *Agent) lead(ctx context.Context) error {
 		return err
 	}
 	a.leading.Store(l)
+	a.upgrades.Look()
 	defer a.leading.Store(nil)
 	defer a.board.Reset()
 	g := &run.Group{Grace: stopGrace}
@@ -134,7 +135,7 @@ func (a *Agent) newLead() (*lead, error) {
 	}
 	l.link, err = link.New(link.Config{
 		Hub: a.dialer, Identities: identities{a.enroller}, Releases: l.synced(), Inventory: l.collector,
-		Presence: l.presence, Retirement: l.retirer, Board: a.board, Notifier: a.events,
+		Presence: l.presence, Retirement: l.retirer, Upgrades: a.upgrades, Board: a.board, Notifier: a.events,
 		ClusterUID: a.clients.ClusterUID, Confirmed: confirmed, Logger: a.component("link"), Registerer: l.registry,
 		AgentVersion: buildinfo.Version(), Instance: a.instance(), Namespace: a.cfg.Namespace, StartedAt: a.started,
 		Tunnel: tunnel.Options{Logger: a.component("tunnel")}, Now: a.opts.Now,

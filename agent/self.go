@@ -7,6 +7,7 @@ import (
 
 	"github.com/budecosystem/budcluster/agent/internal/helm"
 	"github.com/budecosystem/budcluster/agent/internal/retire"
+	"github.com/budecosystem/budcluster/agent/internal/upgrade"
 )
 
 // errLeaving keeps an agent that is being removed from making anything.
@@ -73,4 +74,56 @@ func (m *ownManifest) objects(ctx context.Context) ([]retire.Object, error) {
 		}
 	}
 	return out, nil
+}
+
+// newUpgrades makes what replaces this agent by another.
+func (a *Agent) newUpgrades() (*upgrade.Keeper, error) {
+	client, err := helm.New(helm.Config{REST: a.clients.Config, Logger: a.component("self"), Workers: 1})
+	if err != nil {
+		return nil, err
+	}
+	own := a.cfg.Installation
+	pod := a.cfg.PodName
+	if own.Deployment == "" {
+		pod = "" // a process in development cannot be replaced
+	}
+	return upgrade.New(upgrade.Config{
+		Store:      &upgrade.ConfigMap{Client: a.clients.Typed, Namespace: a.cfg.Namespace, Name: a.cfg.LeaderElection.LeaseName + "-upgrade"},
+		Helm:       client,
+		Cluster:    &upgrade.Installation{Typed: a.clients.Typed, Namespace: a.cfg.Namespace, Pod: pod, Deployment: own.Deployment, Release: own.Release},
+		Standing:   standing{a},
+		FetchChart: a.fetchChart,
+		Ref:        helm.Ref{Namespace: a.cfg.Namespace, Name: own.Release},
+		Pod:        pod,
+		Logger:     a.component("upgrade"),
+		Now:        a.opts.Now,
+	})
+}
+
+// fetchChart gets a chart of the hub, while this agent leads.
+func (a *Agent) fetchChart(ctx context.Context, digest string) ([]byte, error) {
+	l := a.leading.Load()
+	if l == nil {
+		return nil, errors.New("another agent leads")
+	}
+	return l.FetchChart(ctx, digest)
+}
+
+// standing is this agent's place among the others.
+type standing struct{ a *Agent }
+
+// Leads is upgrade.Standing's.
+func (s standing) Leads() bool { return s.a.leading.Load() != nil }
+
+// Linked is upgrade.Standing's.
+func (s standing) Linked() bool {
+	l := s.a.leading.Load()
+	return l != nil && l.link.Linked()
+}
+
+// StandAside is upgrade.Standing's. Without an election there is nobody else.
+func (s standing) StandAside(aside bool) {
+	if s.a.elector != nil {
+		s.a.elector.StandAside(aside)
+	}
 }

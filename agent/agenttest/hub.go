@@ -54,6 +54,7 @@ type Hub struct {
 	desired  map[string]*agentv1.Release
 	probes   *agentv1.Probes
 	retire   *agentv1.Retire
+	agent    *agentv1.AgentTarget
 	charts   map[string][]byte
 	sessions []*HubSession
 	state    HubState
@@ -84,6 +85,8 @@ type HubState struct {
 	// Presence and Retired are what was said last.
 	Presence *agentv1.Presence
 	Retired  *agentv1.Retired
+	// Agent is what was said of the agent's own upgrade, last.
+	Agent *agentv1.AgentStatus
 }
 
 // NewHub makes a hub that nobody can reach yet.
@@ -215,6 +218,11 @@ func (h *Hub) Want(r *agentv1.Release) {
 // Ask has agents look for something from their next stream on.
 func (h *Hub) Ask(probes *agentv1.Probes) {
 	h.change(func() { h.probes = probes })
+}
+
+// WantAgent has the agent replace itself.
+func (h *Hub) WantAgent(t *agentv1.AgentTarget) {
+	h.change(func() { h.agent = t })
 }
 
 // Retire tells the agent to leave its cluster. When it says that it has done

@@ -274,12 +274,16 @@ func (r *hubRelease) Sync(stream grpc.BidiStreamingServer[agentv1.SyncRequest, a
 		return err
 	}
 	var told *agentv1.Retire
+	var wanted *agentv1.AgentTarget
 	ended := make(chan error, 1)
 	forget := make(chan string)
 	go func() { ended <- r.receive(stream, forget) }()
 	for {
 		changed := r.h.watch()
 		if err := r.tell(stream, &told); err != nil {
+			return err
+		}
+		if err := r.replace(stream, &wanted); err != nil {
 			return err
 		}
 		if told == nil {
@@ -321,6 +325,18 @@ func (r *hubRelease) tell(stream grpc.BidiStreamingServer[agentv1.SyncRequest, a
 	return stream.Send(&agentv1.SyncResponse{Message: &agentv1.SyncResponse_Retire{Retire: retire}})
 }
 
+// replace says which agent is wanted, once.
+func (r *hubRelease) replace(stream grpc.BidiStreamingServer[agentv1.SyncRequest, agentv1.SyncResponse], wanted **agentv1.AgentTarget) error {
+	r.h.mu.Lock()
+	target := r.h.agent
+	r.h.mu.Unlock()
+	if target == nil || target == *wanted {
+		return nil
+	}
+	*wanted = target
+	return stream.Send(&agentv1.SyncResponse{Message: &agentv1.SyncResponse_Agent{Agent: target}})
+}
+
 func (r *hubRelease) upsert(stream grpc.BidiStreamingServer[agentv1.SyncRequest, agentv1.SyncResponse], sent map[string]int64) error {
 	r.h.mu.Lock()
 	var lacking []*agentv1.Release
@@ -350,6 +366,9 @@ func (r *hubRelease) receive(stream grpc.BidiStreamingServer[agentv1.SyncRequest
 		}
 		if p := m.GetPresence(); p != nil {
 			r.h.change(func() { r.h.state.Presence = p })
+		}
+		if a := m.GetAgent(); a != nil {
+			r.h.change(func() { r.h.state.Agent = a })
 		}
 		if left := m.GetRetired(); left != nil {
 			r.h.change(func() {

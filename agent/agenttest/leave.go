@@ -51,3 +51,25 @@ func (r *Retirement) Told() []*agentv1.Retire {
 	defer r.mu.Unlock()
 	return append([]*agentv1.Retire(nil), r.told...)
 }
+
+// Upgrades notes what the hub wants of the agent itself.
+type Upgrades struct {
+	newest.Value[*agentv1.AgentStatus]
+
+	mu     sync.Mutex // guards wanted
+	wanted []*agentv1.AgentTarget
+}
+
+// Want notes one target.
+func (u *Upgrades) Want(t *agentv1.AgentTarget) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.wanted = append(u.wanted, t)
+}
+
+// Wanted is what was wanted, in its order.
+func (u *Upgrades) Wanted() []*agentv1.AgentTarget {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return append([]*agentv1.AgentTarget(nil), u.wanted...)
+}

@@ -47,6 +47,8 @@ type LinkEnd struct {
 	// Presence and Retirement say what a test says.
 	Presence   *Presence
 	Retirement *Retirement
+	// Upgrades does the same for the agent itself.
+	Upgrades *Upgrades
 	// Identities notes what the link says of the identity.
 	Identities *StaticIdentity
 	// Events holds the reasons that were told to the people on site.
@@ -71,12 +73,12 @@ func NewLink(t testing.TB, cfg LinkConfig) *LinkEnd {
 	}
 	end := &LinkEnd{
 		Board: health.New(time.Now), Releases: NewReleases(), Inventory: NewInventory(), Events: &Events{},
-		Presence: &Presence{}, Retirement: &Retirement{},
+		Presence: &Presence{}, Retirement: &Retirement{}, Upgrades: &Upgrades{},
 		Identities: &StaticIdentity{Certificate: cfg.Certificate, BundlePEM: cfg.BundlePEM},
 	}
 	lc := link.Config{
 		Hub: hub, Identities: end.Identities, Releases: end.Releases, Inventory: end.Inventory,
-		Presence: end.Presence, Retirement: end.Retirement, Board: end.Board, Notifier: end.Events,
+		Presence: end.Presence, Retirement: end.Retirement, Upgrades: end.Upgrades, Board: end.Board, Notifier: end.Events,
 		ClusterUID: func(context.Context) (string, error) { return "uid-test", nil },
 		Confirmed:  func(context.Context) error { return nil },
 		Logger:     cfg.Logger, Registerer: prometheus.NewRegistry(),

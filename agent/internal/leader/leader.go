@@ -14,7 +14,8 @@
 // keep their operations apart.
 //
 // The lease is released when the work has stopped, not before, so that the
-// next leader does not overlap with our last words.
+// next leader does not overlap with our last words. An agent that is to be
+// replaced stands aside: it releases the lease, and stays as it is.
 package leader
 
 import (
@@ -65,6 +66,8 @@ type Elector struct {
 	mu        sync.Mutex    // guards what follows
 	confirmed bool          // the lease is ours and was renewed in its time
 	other     string        // another holder that was seen since we last acquired
+	aside     bool          // another is to have the lease
+	working   bool          // the work has not stopped
 	changed   chan struct{} // closed and replaced at each change
 }
 
@@ -108,14 +111,34 @@ func (e *Elector) Run(ctx context.Context, work func(context.Context) error) err
 func (e *Elector) lead(ctx context.Context, work func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	e.set(func() { e.working = true })
+	defer e.set(func() { e.working = false })
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
 	wg.Go(func() {
 		defer cancel()
-		_ = e.await(ctx, func() bool { return e.other != "" })
+		_ = e.await(ctx, func() bool { return e.other != "" || e.aside })
 	})
 	return work(ctx)
+}
+
+// StandAside gives the lease up, once the work has stopped, and does not try
+// for it until it is told that this has an end.
+func (e *Elector) StandAside(aside bool) {
+	e.mu.Lock()
+	same := e.aside == aside
+	e.mu.Unlock()
+	if !same {
+		e.set(func() { e.aside = aside })
+	}
+}
+
+// Aside says whether this agent lets another have the lease.
+func (e *Elector) Aside() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.aside
 }
 
 // Confirmed returns once the lease is known to be ours.
@@ -139,7 +162,7 @@ func (e *Elector) Other() string {
 }
 
 // leading is for callers that hold mu.
-func (e *Elector) leading() bool { return e.confirmed && e.other == "" }
+func (e *Elector) leading() bool { return e.confirmed && e.other == "" && !e.aside }
 
 // await blocks until the condition holds; it is asked with mu held.
 func (e *Elector) await(ctx context.Context, condition func() bool) error {
@@ -170,8 +193,24 @@ func (e *Elector) set(change func()) {
 // that it could not renew in time.
 func (e *Elector) hold(ctx context.Context, elector *leaderelection.LeaderElector) {
 	for ctx.Err() == nil {
-		elector.Run(ctx)
+		if e.await(ctx, func() bool { return !e.aside }) == nil {
+			e.try(ctx, elector)
+		}
 	}
+}
+
+// try has the lease, or waits for it, until this agent stands aside; then the
+// lease is released, once the work has stopped.
+func (e *Elector) try(ctx context.Context, elector *leaderelection.LeaderElector) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() {
+		defer cancel()
+		_ = e.await(ctx, func() bool { return e.aside && !e.working })
+	})
+	elector.Run(ctx)
 }
 
 func (e *Elector) elector() (*leaderelection.LeaderElector, error) {
@@ -228,9 +267,13 @@ func (l *lock) Create(ctx context.Context, r resourcelock.LeaderElectionRecord) 
 // end of an attempt that never got it.
 func (e *Elector) unconfirmed() {
 	e.mu.Lock()
-	was := e.confirmed
+	was, aside := e.confirmed, e.aside
 	e.mu.Unlock()
 	if !was {
+		return
+	}
+	if aside {
+		e.set(func() { e.confirmed = false })
 		return
 	}
 	e.cfg.Board.Set(health.LeaseUnconfirmed, fmt.Sprintf(

@@ -161,3 +161,41 @@ func TestLeaderYieldsToAnother(t *testing.T) {
 		<-a.done
 	})
 }
+
+// TestStandAside: the other one gets the lease once the work has stopped, and
+// keeps it when this one may try again.
+func TestStandAside(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client := fake.NewClientset()
+		a := start(t, client, "a")
+		time.Sleep(5 * time.Second)
+		require.True(t, a.working.Load())
+		b := start(t, client, "b")
+		time.Sleep(5 * time.Second)
+		a.elector.StandAside(true)
+		time.Sleep(5 * time.Second)
+		require.False(t, a.working.Load())
+		require.True(t, a.elector.Aside())
+		require.False(t, a.elector.Leads())
+		require.Equal(t, "b", holder(t, client))
+		require.True(t, b.working.Load())
+		require.Empty(t, a.board.List(), "nothing is wrong with it")
+		a.elector.StandAside(false)
+		time.Sleep(time.Minute)
+		require.Equal(t, "b", holder(t, client))
+		require.Equal(t, "b", a.elector.Other())
+
+		// With nobody else it takes the lease again as soon as it may.
+		b.elector.StandAside(true)
+		time.Sleep(5 * time.Second)
+		require.True(t, a.working.Load())
+		a.elector.StandAside(true)
+		time.Sleep(time.Minute)
+		require.False(t, a.working.Load() || b.working.Load())
+		a.elector.StandAside(false)
+		time.Sleep(5 * time.Second)
+		require.True(t, a.working.Load())
+		b.elector.StandAside(false)
+	})
+}

@@ -117,6 +117,14 @@ type Retirement interface {
 	Watch() (wake <-chan struct{}, take func() (*agentv1.Retired, bool), cancel func())
 }
 
+// Upgrades replaces the agent by another; *upgrade.Keeper.
+type Upgrades interface {
+	// Want does what the hub wants. It returns at once.
+	Want(t *agentv1.AgentTarget)
+	// Watch wakes when there is something to tell the hub about it.
+	Watch() (wake <-chan struct{}, take func() (*agentv1.AgentStatus, bool), cancel func())
+}
+
 // Notifier tells the people on site; *kube.Events.
 type Notifier interface {
 	Warn(ctx context.Context, reason, message string) error
@@ -130,6 +138,7 @@ type Config struct {
 	Inventory  Inventory
 	Presence   Presence
 	Retirement Retirement
+	Upgrades   Upgrades
 	Board      *health.Board
 	Notifier   Notifier
 	// ClusterUID reads the UID of the kube-system namespace.
@@ -185,7 +194,8 @@ func New(cfg Config) (*Link, error) {
 	var errs []error
 	for name, missing := range map[string]bool{
 		"hub": cfg.Hub == nil, "identities": cfg.Identities == nil, "releases": cfg.Releases == nil,
-		"inventory": cfg.Inventory == nil, "presence": cfg.Presence == nil, "retirement": cfg.Retirement == nil, "board": cfg.Board == nil, "notifier": cfg.Notifier == nil,
+		"inventory": cfg.Inventory == nil, "presence": cfg.Presence == nil, "retirement": cfg.Retirement == nil, "upgrades": cfg.Upgrades == nil,
+		"board": cfg.Board == nil, "notifier": cfg.Notifier == nil,
 		"cluster uid": cfg.ClusterUID == nil, "confirmed": cfg.Confirmed == nil,
 		"logger": cfg.Logger == nil, "registerer": cfg.Registerer == nil,
 	} {

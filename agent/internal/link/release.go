@@ -89,6 +89,8 @@ func (c *connection) apply(ctx context.Context, m *agentv1.SyncResponse) error {
 		c.link.cfg.Presence.Ask(facts.ProbesFromProto(x.Probes))
 	case *agentv1.SyncResponse_Retire:
 		c.retire(ctx, x.Retire)
+	case *agentv1.SyncResponse_Agent:
+		c.link.cfg.Upgrades.Want(x.Agent)
 	default: // a later protocol's message
 	}
 	return nil
@@ -118,6 +120,8 @@ func (c *connection) sendStatuses(ctx context.Context, stream syncStream) error 
 	defer stopFound()
 	retired, takeRetired, stopRetired := c.link.cfg.Retirement.Watch()
 	defer stopRetired()
+	upgraded, takeUpgraded, stopUpgraded := c.link.cfg.Upgrades.Watch()
+	defer stopUpgraded()
 	defer func() {
 		cancel()
 		for range statuses { // until the manager has let go
@@ -139,6 +143,12 @@ func (c *connection) sendStatuses(ctx context.Context, stream syncStream) error 
 		case <-found:
 			if answers, fresh := takeFound(); fresh {
 				if err := send(stream, &agentv1.SyncRequest{Message: &agentv1.SyncRequest_Presence{Presence: facts.PresenceToProto(answers)}}); err != nil {
+					return err
+				}
+			}
+		case <-upgraded:
+			if m, fresh := takeUpgraded(); fresh {
+				if err := send(stream, &agentv1.SyncRequest{Message: &agentv1.SyncRequest_Agent{Agent: m}}); err != nil {
 					return err
 				}
 			}

@@ -94,6 +94,9 @@ func residentBytes() int64 {
 	return pages * int64(os.Getpagesize())
 }
 
+// Linked reports whether there is a connection on which the hub said welcome.
+func (l *Link) Linked() bool { return l.up.Load() != nil }
+
 // FetchChart gets the bytes of a chart by digest. It returns ErrAway while
 // there is no connection, and a *dial.RefusedError when the hub will not give it.
 func (l *Link) FetchChart(ctx context.Context, digest string) ([]byte, error) {

@@ -38,7 +38,8 @@ type Helm interface {
 
 // Cluster is what the agent sees of its own installation; *Installation.
 type Cluster interface {
-	// Hash is that of the template of this agent's pod.
+	// Hash is that of the template of this agent's pod; empty when it is none of
+	// a Deployment.
 	Hash(ctx context.Context) (string, error)
 	// NewRuns reports whether a pod of another template has its program running.
 	NewRuns(ctx context.Context, hash string) (bool, error)
@@ -88,8 +89,10 @@ type Keeper struct {
 	target *agentv1.AgentTarget
 
 	// What follows belongs to Run alone.
-	hash string
-	told Record
+	hash  string
+	alone bool // it has a name, and is no pod of a Deployment
+	told  Record
+	said  string // the last complaint, until something worked
 }
 
 // New checks the configuration. It contacts nobody.
@@ -107,7 +110,7 @@ func New(cfg Config) (*Keeper, error) {
 }
 
 // installed reports whether this agent can be replaced at all.
-func (k *Keeper) installed() bool { return k.cfg.Pod != "" && k.cfg.Ref.Name != "" }
+func (k *Keeper) installed() bool { return k.cfg.Pod != "" && k.cfg.Ref.Name != "" && !k.alone }
 
 // Want takes in what the hub wants. It returns at once.
 func (k *Keeper) Want(t *agentv1.AgentTarget) {
@@ -145,9 +148,12 @@ func (k *Keeper) Run(ctx context.Context) error {
 		case errors.Is(err, ErrConflict):
 		case err != nil:
 			wait = 5 * k.cfg.Every
-			k.cfg.Logger.WarnContext(ctx, "upgrade of the agent does not get on, trying again", slog.Any(logkey.Error, err), slog.Duration(logkey.RetryAfter, wait))
+			k.complain(ctx, err, wait)
 		case !active:
 			wait = k.cfg.Idle
+		}
+		if err == nil {
+			k.said = ""
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -161,6 +167,16 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 }
 
+// complain says the same thing once.
+func (k *Keeper) complain(ctx context.Context, err error, wait time.Duration) {
+	level := slog.LevelWarn
+	if err.Error() == k.said {
+		level = slog.LevelDebug
+	}
+	k.said = err.Error()
+	k.cfg.Logger.LogAttrs(ctx, level, "upgrade of the agent does not get on, trying again", slog.Any(logkey.Error, err), slog.Duration(logkey.RetryAfter, wait))
+}
+
 // step looks once and does one thing.
 func (k *Keeper) step(ctx context.Context) (active bool, err error) {
 	r, version, err := k.cfg.Store.Load(ctx)
@@ -171,6 +187,7 @@ func (k *Keeper) step(ctx context.Context) (active bool, err error) {
 		if k.hash, err = k.cfg.Cluster.Hash(ctx); err != nil {
 			return true, err
 		}
+		k.alone = k.hash == ""
 	}
 	k.note(ctx, r)
 	if !r.Active() {
