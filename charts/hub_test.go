@@ -346,8 +346,14 @@ func TestHubDaprIsAskedForOnlyWhenEnabled(t *testing.T) {
 		require.Equal(t, "256Mi", annotations["dapr.io/sidecar-memory-limit"])
 		require.Equal(t, "50m", annotations["dapr.io/sidecar-cpu-request"])
 		in := installedHub(t, v)
-		require.True(t, in.mounted("/var/run/secrets/budcluster/dapr-api/token"))
-		require.True(t, in.mounted("/var/run/secrets/budcluster/dapr-app/token"))
+		cfg, err := in.loadHub(t)
+		require.NoError(t, err)
+		require.True(t, cfg.Dapr.Enabled)
+		require.Equal(t, "127.0.0.1:9081", cfg.Dapr.AppListen, "nobody but the sidecar reaches the app port")
+		require.Equal(t, annotations["dapr.io/app-id"], cfg.Dapr.AppID)
+		require.True(t, in.mounted(cfg.Dapr.APITokenFile) && in.mounted(cfg.Dapr.AppTokenFile))
+		require.Equal(t, "statestore-postgres", cfg.Dapr.StateStore)
+		require.Equal(t, hub.EngineDapr, cfg.Workflows.Engine)
 		scopes, _, _ := unstructured.NestedStringSlice(pick(t, all, "Component", "statestore-postgres").Object, "scopes")
 		require.Equal(t, []string{"budcluster"}, scopes, "a component is the hub's alone unless more are named")
 	}
@@ -387,6 +393,7 @@ func TestHubBadValuesAreRefused(t *testing.T) {
 		"keys by hand":           {needed + "config: {cryptoKeysDir: /x}", "use encryptionKey"},
 		"listen by hand":         {needed + "config: {api: {listen: ':1'}}", "config.api.listen"},
 		"address in two places":  {needed + "config: {tunnel: {address: 'x:1'}}", "config.tunnel.address is not for this place; use tunnel.address"},
+		"Dapr in two places":     {needed + "config: {dapr: {enabled: true}}", "config.dapr.enabled is not for this place; use dapr.enabled"},
 		"image digest no hash":   {needed + "image: {digest: latest}", "/image/digest"},
 		"ingress without a host": {needed + "ingress: {enabled: true}", "neither ingress.hosts nor api.url"},
 		"route without gateway":  {needed + "httpRoute: {enabled: true}", "names no Gateway"},

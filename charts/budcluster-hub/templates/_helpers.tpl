@@ -102,6 +102,19 @@ The key's number is no secret, so randInt is good enough for it; randBytes reads
 {{- end }}
 {{- $tunnel := dict "listen" ":8443" "address" .Values.tunnel.address "names" .Values.tunnel.names }}
 {{- $set := dict "stateDir" "/var/lib/budcluster" "databaseURLFile" "/var/run/secrets/budcluster/database/url" "cryptoKeysDir" "/var/run/secrets/budcluster/keys" "api" $api "tunnel" $tunnel }}
+{{- with .Values.dapr }}
+{{- if .enabled }}
+{{- /* On loopback: only the pod's own sidecar reaches the app port. */}}
+{{- $dapr := dict "enabled" true "appID" .appID "appListen" (printf "127.0.0.1:%v" .appPort) }}
+{{- if .apiTokenSecret }}
+{{- $_ := set $dapr "apiTokenFile" "/var/run/secrets/budcluster/dapr-api/token" }}
+{{- end }}
+{{- if .appTokenSecret }}
+{{- $_ := set $dapr "appTokenFile" "/var/run/secrets/budcluster/dapr-app/token" }}
+{{- end }}
+{{- $_ := set $set "dapr" $dapr }}
+{{- end }}
+{{- end }}
 {{- mustMergeOverwrite (mustDeepCopy .Values.config) $set | toYaml }}
 {{- end }}
 
@@ -119,7 +132,7 @@ The key's number is no secret, so randInt is good enough for it; randBytes reads
 {{- fail (printf "config.%s is not for this place; use %s" $key $place) }}
 {{- end }}
 {{- end }}
-{{- $places = dict "api.listen" "nothing: the port in the pod is fixed" "api.url" "api.url" "api.tlsCertFile" "api.tls.existingSecret" "api.tlsKeyFile" "api.tls.existingSecret" "tunnel.listen" "nothing: the port in the pod is fixed" "tunnel.address" "tunnel.address" "tunnel.names" "tunnel.names" }}
+{{- $places = dict "api.listen" "nothing: the port in the pod is fixed" "api.url" "api.url" "api.tlsCertFile" "api.tls.existingSecret" "api.tlsKeyFile" "api.tls.existingSecret" "tunnel.listen" "nothing: the port in the pod is fixed" "tunnel.address" "tunnel.address" "tunnel.names" "tunnel.names" "dapr.enabled" "dapr.enabled" "dapr.appID" "dapr.appID" "dapr.appListen" "dapr.appPort" "dapr.apiTokenFile" "dapr.apiTokenSecret" "dapr.appTokenFile" "dapr.appTokenSecret" }}
 {{- range $key, $place := $places }}
 {{- $path := splitList "." $key }}
 {{- if hasKey (get $.Values.config (first $path) | default dict) (last $path) }}
