@@ -27,7 +27,7 @@ const exitHelp = `Exit status:
   3    there is no such thing
   4    the API key is missing, not valid, or may not do this
   5    the hub or the cluster cannot be reached now
-  6    the release failed
+  6    the release or the workflow failed
   130  interrupted`
 
 // usageError is a command line that cannot be understood.
@@ -47,12 +47,13 @@ func usagef(format string, args ...any) error {
 func exitStatus(err error) int {
 	var usage *usageError
 	var failed *hubapi.ReleaseFailedError
+	var work *hubapi.WorkflowFailedError
 	switch {
 	case err == nil:
 		return ExitOK
 	case errors.As(err, &usage):
 		return ExitUsage
-	case errors.As(err, &failed):
+	case errors.As(err, &failed), errors.As(err, &work):
 		return ExitReleaseFailed
 	case hubapi.IsNotFound(err):
 		return ExitNotFound

@@ -4,10 +4,12 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/budecosystem/budcluster/hub/hubapi"
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
 	"github.com/budecosystem/budcluster/hub/internal/component"
 	"github.com/budecosystem/budcluster/hub/internal/equip"
@@ -32,14 +34,26 @@ func newWorks(t testing.TB, h *Hub) works {
 	return works{h, catalogue}
 }
 
-// Work changes a workflow, and says so to whoever follows it.
-func (h *Hub) Work(id string, fn func(*workflow.Workflow)) {
+// Work moves a workflow to where now says it is, and says so to whoever follows
+// it. Steps are taken in their order; fields that are empty stay.
+func (h *Hub) Work(id string, now hubapi.Workflow) {
 	defer h.lock()()
 	for _, w := range h.workflows {
-		if w.ID.String() == id {
-			fn(w)
-			h.emitLocked(event.Event{Type: event.WorkflowStep, ClusterID: w.ClusterID, Subject: id, Actor: "hub"})
+		if w.ID.String() != id {
+			continue
 		}
+		w.Status, w.Reason, w.Message = workflow.Status(now.Status), now.Reason, now.Message
+		if now.Status.Terminal() {
+			at := Now()
+			w.FinishedAt = &at
+		}
+		for i, s := range now.Steps {
+			step := &w.Steps[i]
+			step.Status, step.Message = workflow.StepStatus(s.Status), s.Message
+			step.StartedAt, step.FinishedAt = s.StartedAt, s.FinishedAt
+			step.Waited = time.Duration(s.WaitedMillis) * time.Millisecond
+		}
+		h.emitLocked(event.Event{Type: event.WorkflowStep, ClusterID: w.ClusterID, Subject: id, Actor: "hub"})
 	}
 }
 

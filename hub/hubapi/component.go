@@ -57,33 +57,33 @@ type RolloutRequest struct {
 // Components lists the catalogue, in the order in which it is installed.
 func (c *Client) Components(ctx context.Context) (List[Component], error) {
 	var out List[Component]
-	_, err := c.do(ctx, request{method: http.MethodGet, path: []string{"v1", "components"}}, &out)
+	_, err := c.do(ctx, request{method: http.MethodGet, path: []string{"components"}}, &out)
 	return out, err
 }
 
 // ClusterComponents says how a cluster stands with each component.
 func (c *Client) ClusterComponents(ctx context.Context, cluster string) (List[ClusterComponent], error) {
 	var out List[ClusterComponent]
-	_, err := c.do(ctx, request{method: http.MethodGet, path: []string{"v1", "clusters", cluster, "components"}}, &out)
+	_, err := c.do(ctx, request{method: http.MethodGet, path: []string{"clusters", cluster, "components"}}, &out)
 	return out, err
 }
 
 // InstallComponent begins to install a component and what it requires.
 func (c *Client) InstallComponent(ctx context.Context, cluster, name string, w ComponentWish) (Workflow, error) {
-	return c.workflow(ctx, request{method: http.MethodPost, path: []string{"v1", "clusters", cluster, "components", name, "install"}, body: w})
+	return c.workflow(ctx, request{method: http.MethodPost, path: []string{"clusters", cluster, "components", name, "install"}, body: w})
 }
 
 // UpgradeComponent begins to upgrade a component that the hub installed.
 func (c *Client) UpgradeComponent(ctx context.Context, cluster, name string, w ComponentWish) (Workflow, error) {
-	return c.workflow(ctx, request{method: http.MethodPost, path: []string{"v1", "clusters", cluster, "components", name, "upgrade"}, body: w})
+	return c.workflow(ctx, request{method: http.MethodPost, path: []string{"clusters", cluster, "components", name, "upgrade"}, body: w})
 }
 
 // RemoveComponent begins to remove a component that the hub installed.
 func (c *Client) RemoveComponent(ctx context.Context, cluster, name string) (Workflow, error) {
-	return c.workflow(ctx, request{method: http.MethodPost, path: []string{"v1", "clusters", cluster, "components", name, "remove"}})
+	return c.workflow(ctx, request{method: http.MethodPost, path: []string{"clusters", cluster, "components", name, "remove"}})
 }
 
 // Rollout begins to upgrade a component in many clusters.
 func (c *Client) Rollout(ctx context.Context, name string, r RolloutRequest) (Workflow, error) {
-	return c.workflow(ctx, request{method: http.MethodPost, path: []string{"v1", "components", name, "rollout"}, body: r})
+	return c.workflow(ctx, request{method: http.MethodPost, path: []string{"components", name, "rollout"}, body: r})
 }

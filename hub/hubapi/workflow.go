@@ -119,7 +119,7 @@ func (q WorkflowQuery) query() url.Values {
 // Workflows returns one page of workflows, newest first.
 func (c *Client) Workflows(ctx context.Context, q WorkflowQuery) (List[Workflow], error) {
 	var out List[Workflow]
-	_, err := c.do(ctx, request{method: http.MethodGet, path: []string{"v1", "workflows"}, query: q.query()}, &out)
+	_, err := c.do(ctx, request{method: http.MethodGet, path: []string{"workflows"}, query: q.query()}, &out)
 	return out, err
 }
 
@@ -133,27 +133,27 @@ func (c *Client) AllWorkflows(ctx context.Context, q WorkflowQuery) iter.Seq2[Wo
 
 // Workflow returns one with its steps.
 func (c *Client) Workflow(ctx context.Context, id string) (Workflow, error) {
-	return c.workflow(ctx, request{method: http.MethodGet, path: []string{"v1", "workflows", id}})
+	return c.workflow(ctx, request{method: http.MethodGet, path: []string{"workflows", id}})
 }
 
 // CancelWorkflow asks for a workflow's end.
 func (c *Client) CancelWorkflow(ctx context.Context, id string) (Workflow, error) {
-	return c.workflow(ctx, request{method: http.MethodPost, path: []string{"v1", "workflows", id, "cancel"}})
+	return c.workflow(ctx, request{method: http.MethodPost, path: []string{"workflows", id, "cancel"}})
 }
 
 // RetryWorkflow begins the work of a failed or cancelled workflow anew.
 func (c *Client) RetryWorkflow(ctx context.Context, id string) (Workflow, error) {
-	return c.workflow(ctx, request{method: http.MethodPost, path: []string{"v1", "workflows", id, "retry"}})
+	return c.workflow(ctx, request{method: http.MethodPost, path: []string{"workflows", id, "retry"}})
 }
 
 // Register begins to make a cluster ready for models.
 func (c *Client) Register(ctx context.Context, r RegisterRequest) (Workflow, error) {
-	return c.workflow(ctx, request{method: http.MethodPost, path: []string{"v1", "registrations"}, body: r})
+	return c.workflow(ctx, request{method: http.MethodPost, path: []string{"registrations"}, body: r})
 }
 
 // Remove begins to take a cluster out of the fleet.
 func (c *Client) Remove(ctx context.Context, cluster string, r RemoveRequest) (Workflow, error) {
-	return c.workflow(ctx, request{method: http.MethodPost, path: []string{"v1", "clusters", cluster, "remove"}, body: r})
+	return c.workflow(ctx, request{method: http.MethodPost, path: []string{"clusters", cluster, "remove"}, body: r})
 }
 
 func (c *Client) workflow(ctx context.Context, r request) (Workflow, error) {

@@ -172,7 +172,7 @@ func (s *Server) humaConfig() huma.Config {
 
 // tagOf groups a route by what it is about.
 func tagOf(path string) string {
-	groups := []string{"join-tokens", "nodes", "devices", "releases", "charts", "api-keys", "webhooks", "events", "clusters"}
+	groups := []string{"join-tokens", "nodes", "devices", "releases", "components", "workflows", "registrations", "charts", "api-keys", "webhooks", "events", "clusters"}
 	for _, part := range slices.Backward(splitPath(path)) {
 		if slices.Contains(groups, part) {
 			return part
