@@ -15,6 +15,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/engine"
 	"github.com/budecosystem/budcluster/hub/internal/event"
 	"github.com/budecosystem/budcluster/hub/internal/flow"
+	"github.com/budecosystem/budcluster/hub/internal/page"
 	"github.com/budecosystem/budcluster/hub/internal/store"
 	"github.com/budecosystem/budcluster/hub/internal/store/storetest"
 	"github.com/budecosystem/budcluster/hub/internal/store/taskhub"
@@ -122,6 +123,19 @@ func (b *bundle) told() []string {
 
 func completes(context.Context, *workflow.Turn) (workflow.Outcome, error) {
 	return workflow.Completed("done"), nil
+}
+
+// messages lists what the events say.
+func (b *bundle) messages(t *testing.T) (messages []string) {
+	t.Helper()
+	events, err := event.New(event.Config{Store: b.store, Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	all, err := events.List(t.Context(), event.Filter{Limit: page.MaxLimit})
+	require.NoError(t, err)
+	for _, e := range all {
+		messages = append(messages, e.Message)
+	}
+	return messages
 }
 
 // counter counts calls.
@@ -251,6 +265,8 @@ func TestErrorsAreTriedAgainAndShown(t *testing.T) {
 		return w.Steps[0].Reason == "Retrying" && w.Steps[0].Message == "the repository does not answer; it is tried again in 2s"
 	})
 	w = b.reach(t, w, over)
+	messages := b.messages(t)
+	require.Contains(t, messages, "register_cluster of cluster frankfurt: chart: Waiting: the hub met a bug, please report it with its log: a bug; it is tried again in 4s")
 	require.Equal(t, 3, w.Steps[0].Evaluations)
 	require.Equal(t, "Timeout", w.Reason)
 	require.Equal(t, "slow: not done after 1ns: 1 of 2 pods are ready", w.Message)

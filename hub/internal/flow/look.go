@@ -82,7 +82,7 @@ func (r *Runner) outcome(ctx context.Context, t *workflow.Turn, def Step, known 
 	case !known:
 		return workflow.Failed("UnknownStep", fmt.Sprintf("this hub knows no step %q of %s; start the workflow again", t.Step.Name, t.Workflow.Kind))
 	}
-	o, err := guard(func() (workflow.Outcome, error) { return def.Do(ctx, t) })
+	o, err := r.guard(ctx, func() (workflow.Outcome, error) { return def.Do(ctx, t) })
 	if err == nil {
 		return o
 	}
@@ -94,11 +94,13 @@ func (r *Runner) outcome(ctx context.Context, t *workflow.Turn, def Step, known 
 	return retry
 }
 
-// guard makes an error of a panic: one step must not take the hub with it.
-func guard(do func() (workflow.Outcome, error)) (o workflow.Outcome, err error) {
+// guard makes an error of a panic: one step must not take the hub with it. The
+// error is shown to people; where it was is for the log.
+func (r *Runner) guard(ctx context.Context, do func() (workflow.Outcome, error)) (o workflow.Outcome, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("the hub met a bug, please report it: %v at %s", p, debug.Stack())
+			err = fmt.Errorf("the hub met a bug, please report it with its log: %v", p)
+			r.log.ErrorContext(ctx, "a step panicked", slog.Any(logkey.Error, p), slog.String(logkey.Stack, string(debug.Stack())))
 		}
 	}()
 	return do()

@@ -49,7 +49,7 @@ func (r *Runner) undoOne(ctx context.Context, w *workflow.Workflow, e workflow.E
 	if !ok {
 		return workflow.Completed("")
 	}
-	o, err := guard(func() (workflow.Outcome, error) { return undo(ctx, w, e) })
+	o, err := r.guard(ctx, func() (workflow.Outcome, error) { return undo(ctx, w, e) })
 	if err == nil {
 		return o
 	}
