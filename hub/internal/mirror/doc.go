@@ -28,5 +28,6 @@
 // readiness, its devices and which of them are free. What pods ask of a CPU
 // changes all day; that is in the key and is no message.
 //
-// When the sidecar is away, clusters stay dirty and are tried again.
+// When the sidecar is away, clusters stay dirty and are tried again. A Service
+// describes, a Follower shows; each replica runs one.
 package mirror

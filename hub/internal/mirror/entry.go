@@ -113,6 +113,19 @@ func StateOf(c *cluster.Cluster, now time.Time, grace time.Duration) State {
 	return StateAvailable
 }
 
+// With counts the nodes that were read: the register's own count was read at
+// another moment.
+func With(c *cluster.Cluster, nodes []inventory.Node) *cluster.Cluster {
+	counted := *c
+	counted.Nodes, counted.ReadyNodes = len(nodes), 0
+	for i := range nodes {
+		if nodes[i].Ready {
+			counted.ReadyNodes++
+		}
+	}
+	return &counted
+}
+
 // EntryOf describes a cluster. The nodes of one that is not available are shown
 // as not ready: nothing may be planned there. What they have stays.
 func EntryOf(c *cluster.Cluster, nodes []inventory.Node, state State) Entry {

@@ -58,21 +58,33 @@ func setup(t *testing.T) *bundle {
 	return b
 }
 
+// config is what a replica is made of.
+type config struct {
+	mirror.Config
+	follow mirror.FollowerConfig
+}
+
 // replica runs a mirror for the time of the test.
-func (b *bundle) replica(change ...func(*mirror.Config)) *mirror.Service {
+func (b *bundle) replica(change ...func(*config)) *mirror.Service {
 	b.t.Helper()
-	cfg := mirror.Config{
-		Store: b.store, Clusters: b.clusters, Inventory: b.inventory, Workflows: b.workflows, Feed: b.events, Logger: slog.New(slog.DiscardHandler),
-		Tell: b.notify.Tell, State: &dapr.App{Client: b.state.Client(b.t)}, Settle: 5 * time.Millisecond, Sweep: 40 * time.Millisecond,
+	cfg := config{
+		mirror.Config{Store: b.store, Clusters: b.clusters, Inventory: b.inventory, Workflows: b.workflows, Tell: b.notify.Tell},
+		mirror.FollowerConfig{
+			Feed: b.events, Logger: slog.New(slog.DiscardHandler), State: &dapr.App{Client: b.state.Client(b.t)},
+			Settle: 5 * time.Millisecond, Sweep: 40 * time.Millisecond,
+		},
 	}
 	for _, f := range change {
 		f(&cfg)
 	}
-	s, err := mirror.New(cfg)
+	s, err := mirror.New(cfg.Config)
+	require.NoError(b.t, err)
+	cfg.follow.Service = s
+	f, err := mirror.NewFollower(cfg.follow)
 	require.NoError(b.t, err)
 	ctx, stop := context.WithCancel(b.t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { _ = s.Run(ctx) })
+	running.Go(func() { _ = f.Run(ctx) })
 	b.t.Cleanup(func() {
 		stop()
 		running.Wait()
@@ -256,7 +268,7 @@ func TestSilenceIsTold(t *testing.T) {
 	b := setup(t)
 	var mu sync.Mutex
 	shift := time.Duration(0)
-	b.replica(func(c *mirror.Config) {
+	b.replica(func(c *config) {
 		c.Now = func() time.Time {
 			mu.Lock()
 			defer mu.Unlock()
@@ -379,7 +391,7 @@ func TestMessageAndMemoryAreOne(t *testing.T) {
 	b := setup(t)
 	var mu sync.Mutex
 	broken, tries := false, 0
-	b.replica(func(c *mirror.Config) {
+	b.replica(func(c *config) {
 		tell := c.Tell
 		c.Tell = func(ctx context.Context, stream uuid.UUID, key string, r notify.Reply, p notify.Payload) error {
 			mu.Lock()

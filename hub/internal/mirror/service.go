@@ -6,13 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
-	"github.com/budecosystem/budcluster/hub/internal/event"
 	"github.com/budecosystem/budcluster/hub/internal/inventory"
 	"github.com/budecosystem/budcluster/hub/internal/notify"
 	"github.com/budecosystem/budcluster/hub/internal/page"
@@ -21,10 +19,7 @@ import (
 
 // The defaults of Config.
 const (
-	// DefaultKey is where the platform's planner reads clusters.
-	DefaultKey    = "cluster_info"
-	DefaultSettle = 500 * time.Millisecond
-	DefaultSweep  = 30 * time.Second
+// DefaultKey is where the platform's planner reads clusters.
 )
 
 // Told is a cluster that the platform asked for, and what it was told of it.
@@ -74,65 +69,41 @@ type Workflows interface {
 	List(ctx context.Context, f workflow.Filter, p page.Page) ([]*workflow.Workflow, string, error)
 }
 
-// Feed is the record of events as it grows; event.Service.
-type Feed interface {
-	Latest(ctx context.Context) (int64, error)
-	List(ctx context.Context, f event.Filter) ([]event.Event, error)
-}
-
-// SharedState is the store that the platform's services share.
-type SharedState interface {
-	// Update replaces a value by what change makes of it, whole and unless
-	// somebody else was faster; then it begins anew. Returning what it got
-	// changes nothing.
-	Update(ctx context.Context, key string, change func(old json.RawMessage) (json.RawMessage, error)) error
-}
-
 // Config makes a Service.
 type Config struct {
 	Store     Store
 	Clusters  Clusters
 	Inventory Inventory
 	Workflows Workflows
-	Feed      Feed
-	Logger    *slog.Logger
 	// Tell writes a message to the outbox; notify.Service's. Nil tells nobody.
 	Tell func(ctx context.Context, stream uuid.UUID, key string, r notify.Reply, p notify.Payload) error
-	// State is nil where there is none.
-	State SharedState
-	// Wake is readable when the feed may have grown.
-	Wake <-chan struct{}
-	// Key is DefaultKey when empty; Topic notify.MainTopic.
-	Key, Topic string
-	// Settle is how long changes are gathered, Sweep how often all is looked at;
-	// Grace is how long an agent may be away. Each has its default when zero.
-	Settle, Sweep, Grace time.Duration
+	// Topic is notify.MainTopic when empty.
+	Topic string
+	// Grace is how long an agent may be away unnoticed; DefaultGrace when zero.
+	Grace time.Duration
 	// Now is time.Now when nil.
 	Now func() time.Time
 }
 
 // Service shows clusters.
 type Service struct {
-	cfg   Config
-	log   *slog.Logger
-	now   func() time.Time
-	after int64 // of the feed; Run's own
+	cfg Config
+	now func() time.Time
 }
 
-// New checks cfg and makes the Service. It starts nothing.
+// New checks cfg and makes the Service.
 func New(cfg Config) (*Service, error) {
-	if cfg.Store == nil || cfg.Clusters == nil || cfg.Inventory == nil || cfg.Workflows == nil || cfg.Feed == nil || cfg.Logger == nil {
-		return nil, errors.New("mirror: a store, the register, inventory, workflows, a feed and a logger are needed")
+	if cfg.Store == nil || cfg.Clusters == nil || cfg.Inventory == nil || cfg.Workflows == nil {
+		return nil, errors.New("mirror: a store, the register, inventory and workflows are needed")
 	}
-	if cfg.Settle < 0 || cfg.Sweep < 0 || cfg.Grace < 0 {
-		return nil, errors.New("mirror: Settle, Sweep and Grace must not be negative")
+	if cfg.Grace < 0 {
+		return nil, errors.New("mirror: Grace must not be negative")
 	}
-	cfg.Key, cfg.Topic = cmp.Or(cfg.Key, DefaultKey), cmp.Or(cfg.Topic, notify.MainTopic)
-	cfg.Settle, cfg.Sweep, cfg.Grace = cmp.Or(cfg.Settle, DefaultSettle), cmp.Or(cfg.Sweep, DefaultSweep), cmp.Or(cfg.Grace, DefaultGrace)
+	cfg.Topic, cfg.Grace = cmp.Or(cfg.Topic, notify.MainTopic), cmp.Or(cfg.Grace, DefaultGrace)
 	if cfg.Tell == nil {
 		cfg.Tell = func(context.Context, uuid.UUID, string, notify.Reply, notify.Payload) error { return nil }
 	}
-	s := &Service{cfg: cfg, log: cfg.Logger, now: cfg.Now}
+	s := &Service{cfg: cfg, now: cfg.Now}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -189,13 +160,13 @@ func (s *Service) Describe(ctx context.Context, c *cluster.Cluster, nodes []inve
 	if told != nil {
 		name = told.Name
 	}
-	e := EntryOf(c, nodes, StateOf(c, s.now(), s.cfg.Grace))
+	e := EntryOf(c, nodes, StateOf(With(c, nodes), s.now(), s.cfg.Grace))
 	return encode("cluster "+c.Name, described{ID: c.ID, Name: name, Nodes: lean(e).Nodes})
 }
 
 // DescribeStatus gives the result of a look at a cluster in the platform's
 // form. It fits operation.Config.
 func (s *Service) DescribeStatus(_ context.Context, c *cluster.Cluster, nodes []inventory.Node) (json.RawMessage, error) {
-	state := StateOf(c, s.now(), s.cfg.Grace)
+	state := StateOf(With(c, nodes), s.now(), s.cfg.Grace)
 	return encode("cluster "+c.Name, statusResult{ClusterID: c.ID, Status: state, NodeInfo: lean(EntryOf(c, nodes, state))})
 }

@@ -1,17 +1,12 @@
 package mirror
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"log/slog"
-	"reflect"
 	"strconv"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -20,11 +15,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/notify"
 	"github.com/budecosystem/budcluster/hub/internal/page"
 	"github.com/budecosystem/budcluster/hub/internal/workflow"
-	"github.com/budecosystem/budcluster/internal/logkey"
 )
-
-// shareTimeout bounds how long a state store that is away holds up the messages.
-const shareTimeout = 5 * time.Second
 
 // statusUpdate is the type of the messages about a cluster's state.
 const statusUpdate = "cluster-status-update"
@@ -56,7 +47,7 @@ func (s *Service) see(ctx context.Context, clusterID uuid.UUID) (*seen, error) {
 		}
 		p.Cursor = next
 	}
-	state := StateOf(c, s.now(), s.cfg.Grace)
+	state := StateOf(With(c, nodes), s.now(), s.cfg.Grace)
 	return &seen{state, lean(EntryOf(c, nodes, state))}, nil
 }
 
@@ -130,45 +121,6 @@ func (s *Service) complete(ctx context.Context, clusterID uuid.UUID) (bool, erro
 	return len(runs) > 0, err
 }
 
-// share writes the entries of clusters into the key that the services share.
-// The database is read after the key, so that what is written is never older
-// than what was there.
-func (s *Service) share(ctx context.Context, ids []uuid.UUID) error {
-	if s.cfg.State == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, shareTimeout, fmt.Errorf("the shared key could not be written in %s", shareTimeout))
-	defer cancel()
-	var gone []uuid.UUID
-	err := s.cfg.State.Update(ctx, s.cfg.Key, func(old json.RawMessage) (json.RawMessage, error) {
-		gone = nil
-		entries, err := s.open(ctx, old)
-		if err != nil {
-			return nil, err
-		}
-		for _, id := range ids {
-			entry, left, err := s.entryNow(ctx, id)
-			if err != nil {
-				return nil, err
-			}
-			if left {
-				gone = append(gone, id)
-			}
-			entries.put(id.String(), entry)
-		}
-		return entries.close(old)
-	})
-	if err != nil {
-		return fmt.Errorf("write %s: %w", s.cfg.Key, err)
-	}
-	for _, id := range gone { // nobody has to remember it any more
-		if err := s.cfg.Store.MirrorDelete(ctx, id); err != nil {
-			return fmt.Errorf("forget cluster %s: %w", id, err)
-		}
-	}
-	return nil
-}
-
 // entryNow is the entry of a cluster, nil if it is to have none; gone when it is
 // in the register no more.
 func (s *Service) entryNow(ctx context.Context, clusterID uuid.UUID) (entry json.RawMessage, gone bool, err error) {
@@ -189,65 +141,4 @@ func (s *Service) entryNow(ctx context.Context, clusterID uuid.UUID) (entry json
 	}
 	entry, err = encode("cluster "+told.Name, now.entry)
 	return entry, false, err
-}
-
-// list is the value of the shared key.
-type list struct {
-	entries []json.RawMessage
-	ids     []string
-}
-
-// open reads the key. A value that is no list is replaced: nobody could read it.
-func (s *Service) open(ctx context.Context, old json.RawMessage) (*list, error) {
-	l := &list{}
-	if len(bytes.TrimSpace(old)) == 0 {
-		return l, nil
-	}
-	if err := json.Unmarshal(old, &l.entries); err != nil {
-		s.log.WarnContext(ctx, "the shared key holds no list; it is written anew", slog.String(logkey.Key, s.cfg.Key))
-		return l, nil
-	}
-	for _, raw := range l.entries {
-		var e struct {
-			ID string `json:"id"`
-		}
-		_ = json.Unmarshal(raw, &e) // one without an id is nobody's, and stays
-		l.ids = append(l.ids, e.ID)
-	}
-	return l, nil
-}
-
-// put replaces, adds or, with nil, removes an entry.
-func (l *list) put(id string, entry json.RawMessage) {
-	for i := 0; i < len(l.ids); i++ {
-		if l.ids[i] != id {
-			continue
-		}
-		if entry != nil {
-			l.entries[i], entry = entry, nil
-			continue
-		}
-		l.entries = append(l.entries[:i], l.entries[i+1:]...) // also one that is there twice
-		l.ids = append(l.ids[:i], l.ids[i+1:]...)
-		i--
-	}
-	if entry != nil {
-		l.entries, l.ids = append(l.entries, entry), append(l.ids, id)
-	}
-}
-
-// close gives the new value, or the old one if it says the same.
-func (l *list) close(old json.RawMessage) (json.RawMessage, error) {
-	if l.entries == nil {
-		l.entries = []json.RawMessage{}
-	}
-	next, err := json.Marshal(l.entries)
-	if err != nil {
-		return nil, fmt.Errorf("encode entries: %w", err)
-	}
-	var a, b any
-	if json.Unmarshal(old, &a) == nil && json.Unmarshal(next, &b) == nil && reflect.DeepEqual(a, b) {
-		return old, nil
-	}
-	return next, nil
 }

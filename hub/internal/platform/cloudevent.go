@@ -65,13 +65,19 @@ func validTime(text string) bool {
 	return false
 }
 
+// topicTimeout bounds the search for a topic: the caller waits, and its work
+// matters more.
+const topicTimeout = 3 * time.Second
+
 // topicOf is the topic at which an app wants to be answered: it says so in the
 // state store.
 func (s *Server) topicOf(ctx context.Context, app string) []string {
 	if s.cfg.Sidecar == nil || strings.Contains(app, "||") {
 		return nil
 	}
-	raw, err := s.cfg.Sidecar.Read(ctx, metadataKey(app))
+	short, cancel := context.WithTimeoutCause(ctx, topicTimeout, fmt.Errorf("the state store did not answer in %s", topicTimeout))
+	defer cancel()
+	raw, err := s.cfg.Sidecar.Read(short, metadataKey(app))
 	var said struct {
 		Topic string `json:"topic"`
 	}

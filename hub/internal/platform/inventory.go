@@ -70,7 +70,7 @@ func (s *Server) look(r *http.Request) (*look, *answer) {
 		a := s.problem(r.Context(), nil, err)
 		return nil, &a
 	}
-	l.state = mirror.StateOf(c, s.now(), s.cfg.Grace)
+	l.state = mirror.StateOf(mirror.With(c, l.nodes), s.now(), s.cfg.Grace)
 	l.entry = mirror.EntryOf(c, l.nodes, l.state)
 	return l, nil
 }
