@@ -20,8 +20,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Out is where --dev prints the first admin key; nil prints nothing.
 	Out io.Writer
-	// APIListener and TunnelListener replace the configured addresses.
-	APIListener, TunnelListener net.Listener
+	// APIListener, TunnelListener and AppListener replace the configured addresses.
+	APIListener, TunnelListener, AppListener net.Listener
 	// Replica names this process among the hub's; empty is the host's name.
 	Replica string
 	// SyncPoll overrides how often desired state is read without a wake-up.

@@ -19,6 +19,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/equip"
 	"github.com/budecosystem/budcluster/hub/internal/event"
 	"github.com/budecosystem/budcluster/hub/internal/inventory"
+	"github.com/budecosystem/budcluster/hub/internal/mirror"
 	"github.com/budecosystem/budcluster/hub/internal/notify"
 	"github.com/budecosystem/budcluster/hub/internal/operation"
 	"github.com/budecosystem/budcluster/hub/internal/release"
@@ -44,6 +45,7 @@ type rules struct {
 	workflows *workflow.Service
 	equipment *equip.Service
 	operation *operation.Service
+	mirror    *mirror.Service
 }
 
 func newRules(cfg Config, st *store.Store, keys *secret.Keyring, log *slog.Logger) (*rules, error) {
@@ -96,10 +98,19 @@ func (r *rules) addWork(cfg Config, st *store.Store, log func(name string) *slog
 	}); err != nil {
 		return err //nolint:wrapcheck // a sentence already
 	}
-	r.operation, err = operation.New(operation.Config{
+	if r.mirror, err = mirror.New(mirror.Config{
+		Store: st, Clusters: r.clusters, Inventory: r.inventory, Workflows: r.workflows, Tell: r.notices.Tell,
+	}); err != nil {
+		return err //nolint:wrapcheck // names what is missing
+	}
+	work := operation.Config{
 		Store: st, Workflows: r.workflows, Clusters: r.clusters, Equipment: r.equipment, Releases: r.releases, Inventory: r.inventory,
 		Logger: log("operation"), JoinWithin: cfg.Token.TTL,
-	})
+	}
+	if cfg.Dapr.Enabled {
+		work.Describe, work.DescribeStatus = r.mirror.Describe, r.mirror.DescribeStatus
+	}
+	r.operation, err = operation.New(work)
 	return err //nolint:wrapcheck // a sentence already
 }
 

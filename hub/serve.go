@@ -80,6 +80,11 @@ func (h *Hub) serve(ctx context.Context, url string) error {
 		return err
 	}
 	defer closeWork()
+	closeFace, err := h.face(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer closeFace()
 	close(h.ready)
 	return p.group.Run(ctx)
 }

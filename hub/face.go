@@ -1,0 +1,85 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/budecosystem/budcluster/hub/internal/dapr"
+	"github.com/budecosystem/budcluster/hub/internal/invalid"
+	"github.com/budecosystem/budcluster/hub/internal/mirror"
+	"github.com/budecosystem/budcluster/hub/internal/operation"
+	"github.com/budecosystem/budcluster/hub/internal/platform"
+	"github.com/budecosystem/budcluster/hub/internal/store"
+	"github.com/budecosystem/budcluster/hub/internal/workflow"
+	"github.com/budecosystem/budcluster/internal/kubeconfig"
+	"github.com/budecosystem/budcluster/internal/logkey"
+)
+
+// face adds what the platform's services see of the hub: the routes that they
+// call, and what they share with it. Its end is called when the group has ended.
+func (h *Hub) face(ctx context.Context, p *parts) (end func(), err error) {
+	if !h.cfg.Dapr.Enabled {
+		return func() {}, nil
+	}
+	token, err := readToken("dapr.apiTokenFile", h.cfg.Dapr.APITokenFile)
+	if err != nil {
+		return nil, err
+	}
+	appToken, err := readToken("dapr.appTokenFile", h.cfg.Dapr.AppTokenFile)
+	if err != nil {
+		return nil, err
+	}
+	client, err := dapr.New(dapr.Config{Address: h.cfg.Dapr.HTTPAddress, Token: token, Log: h.component("dapr")})
+	if err != nil {
+		return nil, err //nolint:wrapcheck // a sentence already
+	}
+	sidecar := &dapr.App{Client: client, State: h.cfg.Dapr.StateStore, Configuration: h.cfg.Dapr.ConfigStore, Secrets: h.cfg.Dapr.SecretStore}
+	server, err := platform.New(platform.Config{
+		Logger: h.component("platform"), Clusters: p.clusters, Inventory: p.inventory, Events: p.events, Workflows: p.workflows,
+		Operations: p.operation, Register: p.register,
+		Watch:   func(id string) (<-chan struct{}, func()) { return p.wakes.Subscribe(store.ChannelEvents, id) },
+		Sidecar: sidecar, Token: appToken, AppID: h.cfg.Dapr.AppID, PubSub: h.cfg.Dapr.PubSub,
+	})
+	if err != nil {
+		return nil, err //nolint:wrapcheck // names what is missing
+	}
+	wake, stop := p.wakes.Subscribe(store.ChannelEvents, "")
+	follower, err := mirror.NewFollower(mirror.FollowerConfig{Service: p.mirror, Feed: p.events, Logger: h.component("mirror"), State: sidecar, Wake: wake})
+	if err != nil {
+		stop()
+		return nil, err //nolint:wrapcheck // names what is missing
+	}
+	ln, err := listen(ctx, h.opts.AppListener, h.cfg.Dapr.AppListen)
+	if err != nil {
+		stop()
+		return nil, fmt.Errorf("dapr.appListen: %w", err)
+	}
+	p.group.Add("mirror", follower.Run)
+	p.group.Add("platform", server.Run)
+	p.group.Add("platform routes", func(ctx context.Context) error { return server.Serve(ctx, ln) })
+	h.log.InfoContext(ctx, "hub listens for the platform", slog.String(logkey.Addr, ln.Addr().String()))
+	return func() {
+		stop()
+		client.Close()
+	}, nil
+}
+
+// register begins a registration that the platform asks for.
+func (r *rules) register(ctx context.Context, actor string, req platform.Registration) (*workflow.Workflow, error) {
+	if err := checkKubeconfig(req.Kubeconfig); err != nil {
+		return nil, err
+	}
+	w, _, err := r.operation.Register(ctx, actor, operation.Register{Name: req.Name, Existing: req.Existing, IngressURL: req.IngressURL, Reply: req.Reply})
+	return w, err //nolint:wrapcheck // a sentence already
+}
+
+// checkKubeconfig refuses a file that cannot be used, field by field.
+func checkKubeconfig(file []byte) error {
+	_, err := kubeconfig.Parse(file, kubeconfig.Options{Now: time.Now()})
+	for _, e := range kubeconfig.Errors(err) { // the first is what to correct first
+		return invalid.New("kubeconfig."+e.Field, "%s", e.Message)
+	}
+	return err
+}
