@@ -21,6 +21,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/mirror"
 	"github.com/budecosystem/budcluster/hub/internal/notify"
 	"github.com/budecosystem/budcluster/hub/internal/page"
+	"github.com/budecosystem/budcluster/hub/internal/pg/pgtest"
 	"github.com/budecosystem/budcluster/hub/internal/store"
 	"github.com/budecosystem/budcluster/hub/internal/store/storetest"
 	"github.com/budecosystem/budcluster/hub/internal/workflow"
@@ -36,12 +37,20 @@ type bundle struct {
 	workflows *workflow.Service
 	events    *event.Service
 	notify    *notify.Service
-	state     *daprtest.Fake
+	// state is a sidecar, in memory unless the test has a real one.
+	state interface {
+		Client(tb testing.TB) *dapr.Client
+	}
+	fake *daprtest.Fake
+	// reader reads the key.
+	reader *dapr.Client
 }
 
 func setup(t *testing.T) *bundle {
 	t.Helper()
-	b := &bundle{t: t, state: daprtest.NewFake(t, "")}
+	b := &bundle{t: t, fake: daprtest.NewFake(t, "")}
+	b.state = b.fake
+	b.reader = b.fake.Client(t)
 	b.store, b.pool = storetest.NewWithPool(t)
 	log := slog.New(slog.DiscardHandler)
 	var err error
@@ -134,10 +143,17 @@ func (b *bundle) complete(w *workflow.Workflow) {
 	require.NoError(b.t, err)
 }
 
+func (b *bundle) raw() json.RawMessage {
+	b.t.Helper()
+	got, err := b.reader.Get(b.t.Context(), daprtest.StateStore, mirror.DefaultKey)
+	require.NoError(b.t, err)
+	return got.Value
+}
+
 // key is what the planner reads.
 func (b *bundle) key() planner {
 	b.t.Helper()
-	raw := b.state.State(mirror.DefaultKey)
+	raw := b.raw()
 	if raw == nil {
 		return nil
 	}
@@ -297,7 +313,25 @@ func TestSilenceIsTold(t *testing.T) {
 // lost whole clusters so.
 func TestNoEntryIsLost(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	noEntryIsLost(t, setup(t))
+}
+
+// The same with the stores that the platform really has.
+func TestNoEntryIsLostInRealStores(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []daprtest.Store{daprtest.Redis, daprtest.Postgres} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			sidecar := daprtest.Start(t, daprtest.SidecarConfig{Store: kind, Database: pgtest.Empty(t), AppID: "mirror-" + string(kind)})
+			b.state, b.reader = sidecar, sidecar.Client(t)
+			noEntryIsLost(t, b)
+		})
+	}
+}
+
+func noEntryIsLost(t *testing.T, b *bundle) {
+	t.Helper()
 	c := b.state.Client(t)
 	const theirs = `[{"id": "7c9e6679-7425-40de-944b-e07fc1f90ae7", "nodes": []}]`
 	require.NoError(t, c.Put(t.Context(), daprtest.StateStore, dapr.Write{Key: mirror.DefaultKey, Value: json.RawMessage(theirs)}))
@@ -330,18 +364,18 @@ func TestTroubleWithTheKey(t *testing.T) {
 	b := setup(t)
 	c := b.state.Client(t)
 	require.NoError(t, c.Put(t.Context(), daprtest.StateStore, dapr.Write{Key: mirror.DefaultKey, Value: json.RawMessage(`"garbage"`)}))
-	b.state.SetDown(true)
+	b.fake.SetDown(true)
 	b.replica()
 	id := b.asked("edge", true)
 	b.soon("the registration is known", func() bool {
 		told, err := b.store.MirrorGet(t.Context(), id)
 		return err == nil && told != nil && told.RegisteredAt != nil
 	})
-	require.Equal(t, `"garbage"`, string(b.state.State(mirror.DefaultKey)))
-	b.state.SetDown(false)
+	require.Equal(t, `"garbage"`, string(b.fake.State(mirror.DefaultKey)))
+	b.fake.SetDown(false)
 	b.soon("the key is whole", func() bool {
 		var p planner
-		return json.Unmarshal(b.state.State(mirror.DefaultKey), &p) == nil && len(p) == 1
+		return json.Unmarshal(b.fake.State(mirror.DefaultKey), &p) == nil && len(p) == 1
 	})
 	require.NoError(t, b.clusters.Delete(t.Context(), "ann", id.String(), true))
 	b.soon("it is forgotten", func() bool {

@@ -3,12 +3,17 @@ package platform_test
 import (
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/budecosystem/budcluster/hub/internal/dapr"
+	"github.com/budecosystem/budcluster/hub/internal/dapr/daprtest"
+	"github.com/budecosystem/budcluster/hub/internal/platform"
 	"github.com/budecosystem/budcluster/hub/internal/workflow"
+	"github.com/budecosystem/budcluster/internal/secret"
 	"github.com/budecosystem/budcluster/internal/testutil"
 )
 
@@ -29,11 +34,60 @@ type metadata struct {
 	Steps        []map[string]any
 }
 
-// The calls of budapp that are about clusters, each with its payload, and what
-// it reads of the answer.
-func TestMainServiceCalls(t *testing.T) {
+// The calls of the platform's services, each with its payload, and what they
+// read of the answers.
+func TestContract(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
+	mainServiceCalls(t, b)
+	pipelineCalls(t, b)
+	kubeconfigIsNotGiven(t, b)
+}
+
+// The same through a real sidecar, by the app-id.
+func TestContractThroughSidecar(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *platform.Config) { c.Token, c.PubSub = secret.New(daprtest.Token), daprtest.PubSub })
+	taken := make(chan string, 100)
+	b.sidecar = daprtest.Start(t, daprtest.SidecarConfig{Store: daprtest.Redis, App: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/notifications" {
+			answer := httptest.NewRecorder()
+			b.face.Handler().ServeHTTP(answer, r)
+			taken <- answer.Body.String()
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write(answer.Body.Bytes())
+			return
+		}
+		b.face.Handler().ServeHTTP(w, r)
+	})})
+	mainServiceCalls(t, b)
+	pipelineCalls(t, b)
+	kubeconfigIsNotGiven(t, b)
+
+	// What peers send to our topic is taken, once, though the topic is subscribed
+	// to by a file and by the route.
+	c := b.sidecar.Client(t)
+	for _, id := range []string{"one", "two"} {
+		require.NoError(t, c.Publish(t.Context(), dapr.Message{
+			PubSub: daprtest.PubSub, Topic: "budClusterMessages", ID: id, Source: "budapp", Type: "notification", Event: json.RawMessage(`{"type": "notification", "payload": {}}`),
+		}))
+	}
+	for range 2 {
+		require.JSONEq(t, `{"status": "SUCCESS"}`, daprtest.Await(t, taken, "a message"))
+	}
+	require.Empty(t, taken)
+	app := &dapr.App{Client: c}
+	names, err := app.Names(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "budClusterMessages", names["topic"])
+	require.Equal(t, "poisonMessages", names["deadletter"])
+	require.Equal(t, daprtest.PubSub, names["pubsub"])
+	require.Equal(t, daprtest.StateStore, names["statestore"])
+}
+
+// mainServiceCalls are budapp's.
+func mainServiceCalls(t *testing.T, b *bundle) {
+	t.Helper()
 	c := b.joined("edge")
 	id := c.ID.String()
 
@@ -93,11 +147,10 @@ func TestMainServiceCalls(t *testing.T) {
 	require.Equal(t, "delete_namespace", began.Steps[0]["id"])
 }
 
-// The calls of budpipeline.
-func TestPipelineCalls(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	c := b.joined("edge")
+// pipelineCalls are budpipeline's.
+func pipelineCalls(t *testing.T, b *bundle) {
+	t.Helper()
+	c := b.joined("pipeline")
 	status, text := b.call(http.MethodGet, "/cluster/"+c.ID.String()+"/health?checks=nodes,api,storage,network,gpu", nil)
 	require.Equal(t, http.StatusOK, status)
 	testutil.Golden(t, "health", normal(t, text))
@@ -128,11 +181,10 @@ func TestPipelineCalls(t *testing.T) {
 	require.Equal(t, 1, free, "a pod has one of two")
 }
 
-// ask-bud wants a kubeconfig. It is told what there is instead.
-func TestKubeconfigIsNotGiven(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	c := b.joined("edge")
+// kubeconfigIsNotGiven: ask-bud wants one, and is told what there is instead.
+func kubeconfigIsNotGiven(t *testing.T, b *bundle) {
+	t.Helper()
+	c := b.joined("ask-bud")
 	status, text := b.call(http.MethodGet, "/cluster/"+c.ID.String()+"/get-config", nil)
 	require.Equal(t, http.StatusGone, status)
 	testutil.Golden(t, "get-config", normal(t, text))

@@ -22,6 +22,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/chart"
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
 	"github.com/budecosystem/budcluster/hub/internal/component"
+	"github.com/budecosystem/budcluster/hub/internal/dapr/daprtest"
 	"github.com/budecosystem/budcluster/hub/internal/equip"
 	"github.com/budecosystem/budcluster/hub/internal/event"
 	"github.com/budecosystem/budcluster/hub/internal/invalid"
@@ -51,6 +52,8 @@ type bundle struct {
 	face       *platform.Server
 	// log is what the hub logged.
 	log *bytes.Buffer
+	// sidecar, if there is one, is what calls go through.
+	sidecar *daprtest.Sidecar
 }
 
 // setup makes the services. change may alter the face's configuration.
@@ -200,6 +203,11 @@ func (b *bundle) call(method, path string, body any) (status int, text string) {
 
 func (b *bundle) do(r *http.Request) (status int, text string) {
 	b.t.Helper()
+	if b.sidecar != nil {
+		status, answer := b.sidecar.Invoke(b.t, daprtest.AppID, r)
+		require.True(b.t, json.Valid(answer), string(answer))
+		return status, string(answer)
+	}
 	w := httptest.NewRecorder()
 	b.face.Handler().ServeHTTP(w, r.WithContext(b.t.Context()))
 	require.Equal(b.t, "application/json", w.Header().Get("Content-Type"), w.Body.String())
