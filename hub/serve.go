@@ -23,6 +23,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/gateway"
 	"github.com/budecosystem/budcluster/hub/internal/pg"
 	"github.com/budecosystem/budcluster/hub/internal/store"
+	"github.com/budecosystem/budcluster/hub/internal/store/taskhub"
 	"github.com/budecosystem/budcluster/hub/internal/webhook"
 	"github.com/budecosystem/budcluster/internal/buildinfo"
 	"github.com/budecosystem/budcluster/internal/logkey"
@@ -75,7 +76,7 @@ func (h *Hub) serve(ctx context.Context, url string) error {
 	if err := h.edges(ctx, p); err != nil {
 		return err
 	}
-	closeWork, err := h.work(ctx, p, st, pool)
+	closeWork, err := h.work(ctx, p, st, taskhub.Config{Pool: pool, Waker: p.wakes, Log: h.component("engine"), Lease: h.cfg.Workflows.Lease})
 	if err != nil {
 		return err
 	}

@@ -2,12 +2,13 @@ package hub
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 
 	durable "github.com/dapr/durabletask-go/workflow"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/budecosystem/budcluster/hub/internal/dapr"
 	"github.com/budecosystem/budcluster/hub/internal/engine"
@@ -21,7 +22,7 @@ import (
 
 // work adds what runs workflows and tells of them. Its end is called when the
 // group has ended.
-func (h *Hub) work(ctx context.Context, p *parts, st *store.Store, pool *pgxpool.Pool) (end func(), err error) {
+func (h *Hub) work(ctx context.Context, p *parts, st *store.Store, tasks taskhub.Config) (end func(), err error) {
 	runner, err := flow.New(flow.Config{Record: p.workflows, Book: p.operation, Logger: h.component("flow")})
 	if err != nil {
 		return nil, err //nolint:wrapcheck // names what is missing
@@ -30,7 +31,7 @@ func (h *Hub) work(ctx context.Context, p *parts, st *store.Store, pool *pgxpool
 	if err := runner.Register(registry); err != nil {
 		return nil, fmt.Errorf("register workflows: %w", err)
 	}
-	e, closeEngine, err := h.engine(ctx, p, registry, pool)
+	e, closeEngine, err := h.engine(ctx, registry, tasks)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +58,7 @@ func (h *Hub) work(ctx context.Context, p *parts, st *store.Store, pool *pgxpool
 }
 
 // engine makes the engine that the configuration names.
-func (h *Hub) engine(ctx context.Context, p *parts, registry *durable.Registry, pool *pgxpool.Pool) (*engine.Engine, func(), error) {
+func (h *Hub) engine(ctx context.Context, registry *durable.Registry, cfg taskhub.Config) (*engine.Engine, func(), error) {
 	log := h.component("engine")
 	if h.cfg.Workflows.Engine == EngineDapr {
 		token, err := readToken("dapr.apiTokenFile", h.cfg.Dapr.APITokenFile)
@@ -67,7 +68,7 @@ func (h *Hub) engine(ctx context.Context, p *parts, registry *durable.Registry, 
 		e, err := engine.NewDapr(ctx, engine.DaprConfig{Address: h.cfg.Dapr.GRPCAddress, Token: token, Registry: registry, Log: log})
 		return e, func() {}, err //nolint:wrapcheck // a sentence already
 	}
-	tasks, err := taskhub.Open(ctx, taskhub.Config{Pool: pool, Waker: p.wakes, Log: log, Lease: h.cfg.Workflows.Lease})
+	tasks, err := taskhub.Open(ctx, cfg)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open task hub: %w", err)
 	}
@@ -116,9 +117,13 @@ type publisher struct {
 
 // Publish hands a message to the broker.
 func (p publisher) Publish(ctx context.Context, m notify.Message) error {
-	return p.sidecar.Publish(ctx, dapr.Message{ //nolint:wrapcheck // a sentence already
+	err := p.sidecar.Publish(ctx, dapr.Message{
 		PubSub: p.pubsub, Topic: m.Topic, ID: m.ID.String(), Source: m.Source, Type: m.Type, Event: m.Body,
 	})
+	if refused, ok := errors.AsType[*dapr.Error](err); ok && refused.Status == http.StatusRequestEntityTooLarge {
+		return workflow.Permanent(err) // or it holds up its stream for a day
+	}
+	return err //nolint:wrapcheck // a sentence already
 }
 
 // readToken reads a token's file; no file is no token.
