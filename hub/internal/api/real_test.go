@@ -83,6 +83,7 @@ func newReal(t *testing.T) *real {
 	wh, err := webhook.New(webhook.Config{Store: st, Feed: ev, Sealer: keys, Guard: guard, Poster: poster, Logger: log})
 	require.NoError(t, err)
 	runner, err := webhook.NewRunner(webhook.RunnerConfig{Queue: st, Feed: ev, Sealer: keys, Poster: poster, Logger: log, Metrics: prometheus.NewRegistry()})
+	require.NoError(t, err)
 	wf, err := workflow.New(workflow.Config{Store: st, Logger: log})
 	require.NoError(t, err)
 	catalogue, err := component.Load(nil)

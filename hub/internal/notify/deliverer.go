@@ -184,14 +184,14 @@ func (d *Deliverer) lane(ctx context.Context, c Claim) (ended int, err error) {
 	// What the broker said is written down, whatever ends meanwhile.
 	kept := context.WithoutCancel(ctx)
 	for {
-		err := d.publish(kept, c)
+		cause := d.publish(kept, c)
 		now := d.now().UTC()
-		if err != nil && !d.hopeless(c, now, err) {
-			return ended, d.later(kept, c, now, err)
+		if cause != nil && !d.hopeless(c, now, cause) {
+			return ended, d.later(kept, c, now, cause)
 		}
 		o, until := Outcome{At: now}, now.Add(lease)
-		if err != nil {
-			o.Dead, o.Error = true, clip(err)
+		if cause != nil {
+			o.Dead, o.Error = true, clip(cause)
 		}
 		if ctx.Err() != nil {
 			until = now // the next one is for another replica

@@ -188,11 +188,13 @@ func TestParseReply(t *testing.T) {
 		"metadata is a text": {in: `{"notification_metadata": "n"}`, fields: []string{"notification_metadata"}},
 		"name is a number":   {in: `{"notification_metadata": {"name": 1}}`, fields: []string{"notification_metadata.name"}},
 		"subscribers":        {in: `{"notification_metadata": {"name": "n", "subscriber_ids": 7}}`, fields: []string{"notification_metadata"}},
-		"everything": {in: `{"source_topic": {}, "debug": 1, "notification_metadata": {"category": "x", "notification_type": "y", "actor": "` + long + `", "subscriber_ids": "` + long + `"}}`,
+		"everything": {
+			in: `{"source_topic": {}, "debug": 1, "notification_metadata": {"category": "x", "notification_type": "y", "actor": "` + long + `", "subscriber_ids": "` + long + `"}}`,
 			fields: []string{
 				"source_topic", "notification_metadata.name", "notification_metadata.notification_type", "notification_metadata.category",
 				"notification_metadata.actor", "notification_metadata.subscriber_ids", "debug",
-			}},
+			},
+		},
 	} {
 		r, err := notify.ParseReply(json.RawMessage(c.in))
 		var fields []string

@@ -83,6 +83,11 @@ func (r Reply) MarshalJSON() ([]byte, error) {
 // IsZero reports whether there is nobody to tell.
 func (r Reply) IsZero() bool { return len(r.Topics) == 0 && r.Metadata == nil }
 
+// namesPeople reports whether there are people to tell.
+func (r Reply) namesPeople() bool {
+	return r.Metadata != nil && (!r.Metadata.SubscriberIDs.IsZero() || !r.Metadata.TopicKeys.IsZero())
+}
+
 // parseTopics reads one topic or a list, and drops repetitions and empty ones.
 func parseTopics(raw json.RawMessage) ([]string, error) {
 	var given Texts

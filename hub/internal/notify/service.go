@@ -205,7 +205,7 @@ func (s *Service) Tell(ctx context.Context, stream uuid.UUID, key string, r Repl
 	}
 	m := Message{ID: uuid.NewSHA1(stream, []byte(key)), Source: s.cfg.AppID, Body: body}
 	var entries []Entry
-	if s.cfg.PeopleTopic != "" && r.Metadata != nil && !(r.Metadata.SubscriberIDs.IsZero() && r.Metadata.TopicKeys.IsZero()) {
+	if s.cfg.PeopleTopic != "" && r.namesPeople() {
 		m.Topic, m.Type = s.cfg.PeopleTopic, eventType
 		entries = append(entries, Entry{Key: key, Message: m})
 	}

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 )
 
 // request is all that the receivers take; they refuse every other field. The
@@ -128,14 +129,7 @@ func textOrTexts(v any) bool {
 	}
 }
 
-func oneOf(s string, of ...string) bool {
-	for _, one := range of {
-		if s == one {
-			return true
-		}
-	}
-	return false
-}
+func oneOf(s string, of ...string) bool { return slices.Contains(of, s) }
 
 func text(s *string) string {
 	if s == nil {
