@@ -39,6 +39,7 @@ type Rules struct {
 
 	presence   map[uuid.UUID][]facts.Presence
 	retirement map[uuid.UUID]cluster.Retirement
+	agents     map[uuid.UUID]cluster.AgentUpgrade
 	left       map[uuid.UUID][]string
 }
 
@@ -59,7 +60,7 @@ func newRules(lease time.Duration, bundle []byte) *Rules {
 	return &Rules{
 		lease: lease, bundle: bundle, clusters: map[uuid.UUID]*cluster.Cluster{}, releases: map[uuid.UUID]*release.Release{},
 		charts: map[string][]byte{}, watchers: map[chan struct{}]uuid.UUID{}, changed: make(chan struct{}),
-		presence: map[uuid.UUID][]facts.Presence{}, retirement: map[uuid.UUID]cluster.Retirement{}, left: map[uuid.UUID][]string{},
+		presence: map[uuid.UUID][]facts.Presence{}, retirement: map[uuid.UUID]cluster.Retirement{}, agents: map[uuid.UUID]cluster.AgentUpgrade{}, left: map[uuid.UUID][]string{},
 	}
 }
 
@@ -395,6 +396,31 @@ func (r *Rules) Retired(_ context.Context, id uuid.UUID, generation int64, left 
 	return r.away
 }
 
+// AgentUpgrade is cluster.Service's.
+func (r *Rules) AgentUpgrade(_ context.Context, id uuid.UUID) (cluster.AgentUpgrade, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.agents[id], r.away
+}
+
+// ObserveAgent is cluster.Service's.
+func (r *Rules) ObserveAgent(_ context.Context, id uuid.UUID, s cluster.AgentStatus) error {
+	r.mu.Lock()
+	defer r.unlock()
+	u := r.agents[id]
+	u.Status = s
+	r.agents[id] = u
+	return r.away
+}
+
+// WantAgent has the agent of a cluster replace itself.
+func (r *Rules) WantAgent(id uuid.UUID, t cluster.AgentTarget) {
+	r.mu.Lock()
+	defer r.unlock()
+	r.agents[id] = cluster.AgentUpgrade{Target: &t}
+	r.stirLocked(id)
+}
+
 // Admit is enroll.Service's.
 func (r *Rules) Admit(_ context.Context, peer *x509.Certificate) (uuid.UUID, error) {
 	r.mu.Lock()
@@ -476,7 +502,8 @@ func (r *Rules) ChartAllowed(_ context.Context, clusterID uuid.UUID, digest stri
 			return true, r.away
 		}
 	}
-	return false, r.away
+	target := r.agents[clusterID].Target
+	return target != nil && target.Digest == digest, r.away
 }
 
 // Summary is inventory.Service's: it needs everything it has no delta of.

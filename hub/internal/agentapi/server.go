@@ -50,6 +50,8 @@ type Clusters interface {
 	SetPresence(ctx context.Context, id uuid.UUID, answers []facts.Presence) error
 	Retirement(ctx context.Context, id uuid.UUID) (cluster.Retirement, error)
 	Retired(ctx context.Context, id uuid.UUID, generation int64, left []string) error
+	AgentUpgrade(ctx context.Context, id uuid.UUID) (cluster.AgentUpgrade, error)
+	ObserveAgent(ctx context.Context, id uuid.UUID, s cluster.AgentStatus) error
 }
 
 // Releases is the desired state; release.Service.

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
 	"github.com/budecosystem/budcluster/hub/internal/release"
@@ -83,6 +84,8 @@ type syncing struct {
 	sent map[uuid.UUID]release.Desired
 	// retirement is what the agent was told last.
 	retirement cluster.Retirement
+	// agent is the generation of the agent's target that it was told last.
+	agent int64
 }
 
 // begin reads Have, answers with the Snapshot and sends what is lacking.
@@ -132,6 +135,9 @@ func (y *syncing) begin(ctx context.Context, in <-chan frame[*agentv1.SyncReques
 	if retiring, err := y.retire(ctx); retiring || err != nil {
 		return err
 	}
+	if err := y.replace(ctx); err != nil {
+		return err
+	}
 	return y.upsert(ctx, desired)
 }
 
@@ -161,11 +167,42 @@ func (y *syncing) bring(ctx context.Context) error {
 	if retiring, err := y.retire(ctx); retiring || err != nil {
 		return err
 	}
+	if err := y.replace(ctx); err != nil {
+		return err
+	}
 	desired, err := y.s.cfg.Releases.Desired(ctx, y.id)
 	if err != nil {
 		return y.s.fail(ctx, "read desired state", err)
 	}
 	return y.upsert(ctx, desired)
+}
+
+// replace tells the agent which agent is wanted instead of it.
+func (y *syncing) replace(ctx context.Context) error {
+	u, err := y.s.cfg.Clusters.AgentUpgrade(ctx, y.id)
+	if err != nil {
+		return y.s.fail(ctx, "read the agent's upgrade", err)
+	}
+	if !u.Pending() || u.Target.Generation == y.agent {
+		return nil
+	}
+	y.agent = u.Target.Generation
+	return y.stream.Send(&agentv1.SyncResponse{Message: &agentv1.SyncResponse_Agent{Agent: &agentv1.AgentTarget{
+		Generation: u.Target.Generation, AppVersion: u.Target.AppVersion, ConnectWithin: durationpb.New(u.Target.ConnectWithin),
+		Chart: &agentv1.Chart{Digest: u.Target.Digest, Name: u.Target.Name, Version: u.Target.Version},
+	}}})
+}
+
+// observeAgent records what became of that. What the rules refuse is dropped.
+func (y *syncing) observeAgent(ctx context.Context, a *agentv1.AgentStatus) error {
+	err := y.s.cfg.Clusters.ObserveAgent(ctx, y.id, cluster.AgentStatus{
+		ObservedGeneration: a.GetObservedGeneration(), Phase: cluster.AgentPhase(a.GetPhase()), Reason: a.GetReason(), Message: a.GetMessage(),
+		ChartVersion: a.GetChartVersion(), AgentVersion: a.GetAgentVersion(),
+	})
+	if err != nil && !isRefusal(err) {
+		return y.s.fail(ctx, "record the agent's upgrade", err)
+	}
+	return nil
 }
 
 // upsert sends, in batches, every release whose generation or digest is not
@@ -205,6 +242,8 @@ func (y *syncing) heard(ctx context.Context, m *agentv1.SyncRequest) error {
 			return y.s.fail(ctx, "record presence", err)
 		}
 		return nil
+	case *agentv1.SyncRequest_Agent:
+		return y.observeAgent(ctx, x.Agent)
 	case *agentv1.SyncRequest_Retired:
 		if err := y.s.cfg.Clusters.Retired(ctx, y.id, x.Retired.GetGeneration(), x.Retired.GetLeft()); err != nil {
 			return y.s.fail(ctx, "record retirement", err)

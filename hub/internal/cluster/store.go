@@ -22,6 +22,7 @@ type Store interface {
 	Sessions
 	Presences
 	Retirements
+	Upgrades
 }
 
 // Register is the table of clusters. Lookups fail with ErrNotFound.
@@ -65,6 +66,13 @@ type Sessions interface {
 type Presences interface {
 	PresenceRead(ctx context.Context, id uuid.UUID) (Presence, error)
 	PresenceWrite(ctx context.Context, id uuid.UUID, answers []facts.Presence, at time.Time) error
+}
+
+// Upgrades is which agents are wanted.
+type Upgrades interface {
+	AgentRead(ctx context.Context, id uuid.UUID) (AgentUpgrade, error)
+	// AgentWrite stores u, whose Target is not nil.
+	AgentWrite(ctx context.Context, id uuid.UUID, u AgentUpgrade) error
 }
 
 // Retirements is the end of clusters.

@@ -63,6 +63,10 @@ const (
 	ClusterRetiring     Type = "cluster.retiring"
 	ClusterRetired      Type = "cluster.retired"
 	ClusterCleared      Type = "cluster.cleared"
+	AgentUpgrading      Type = "agent.upgrading"
+	AgentUpgraded       Type = "agent.upgraded"
+	AgentReturned       Type = "agent.returned"
+	AgentFailed         Type = "agent.failed"
 	TokenCreated        Type = "token.created"
 	TokenRevoked        Type = "token.revoked"
 	CertificateIssued   Type = "certificate.issued"
@@ -88,7 +92,7 @@ func Types() []Type {
 	return []Type{
 		ClusterCreated, ClusterJoined, ClusterConnected, ClusterDisconnected, ClusterDegraded, ClusterRecovered,
 		ClusterChanged, ClusterRevoked, ClusterDeleted, ClusterPresence, ClusterRetiring, ClusterRetired,
-		ClusterCleared, TokenCreated, TokenRevoked, CertificateIssued,
+		ClusterCleared, AgentUpgrading, AgentUpgraded, AgentReturned, AgentFailed, TokenCreated, TokenRevoked, CertificateIssued,
 		NodeAdded, NodeChanged, NodeRemoved, ReleaseApplied, ReleaseStatus, ReleaseDeleted, ReleaseRemoved,
 		KeyCreated, KeyRevoked, WebhookCreated, WebhookDeleted, WorkflowStarted, WorkflowStep, WorkflowCancelled, WorkflowFinished,
 	}

@@ -36,6 +36,12 @@ SELECT retire_generation, gone_at FROM clusters WHERE id = @id AND (retiring_at 
 UPDATE clusters SET retire_generation = @retire_generation, retiring_at = @retiring_at, retired_at = @retired_at, gone_at = @gone_at, left_behind = @left_behind
 WHERE id = @id;
 
+-- name: ClusterAgent :one
+SELECT agent_target, agent_generation, agent_status FROM clusters WHERE id = @id;
+
+-- name: ClusterSetAgent :exec
+UPDATE clusters SET agent_target = @agent_target, agent_generation = @agent_generation, agent_status = @agent_status WHERE id = @id;
+
 -- name: ClusterDropReleases :exec
 DELETE FROM releases WHERE cluster_id = @cluster_id;
 

@@ -25,7 +25,8 @@ SELECT * FROM releases WHERE cluster_id = @cluster_id AND name = @name FOR UPDAT
 SELECT * FROM releases WHERE cluster_id = @cluster_id AND id = @id FOR UPDATE;
 
 -- name: ReleaseNamesChart :one
-SELECT EXISTS (SELECT 1 FROM releases WHERE chart_digest = @digest AND cluster_id = @cluster_id);
+SELECT (EXISTS (SELECT 1 FROM releases WHERE chart_digest = @digest AND cluster_id = @cluster_id)
+     OR EXISTS (SELECT 1 FROM clusters WHERE id = @cluster_id AND agent_target ->> 'digest' = @digest))::bool AS named;
 
 -- name: ReleaseUpsert :exec
 INSERT INTO releases (id, cluster_id, name, namespace, generation, digest, chart_digest, spec, secret_values, removed_at, created_at, updated_at)

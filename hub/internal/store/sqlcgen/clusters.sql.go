@@ -12,6 +12,23 @@ import (
 	"github.com/google/uuid"
 )
 
+const clusterAgent = `-- name: ClusterAgent :one
+SELECT agent_target, agent_generation, agent_status FROM clusters WHERE id = $1
+`
+
+type ClusterAgentRow struct {
+	AgentTarget     []byte
+	AgentGeneration int64
+	AgentStatus     []byte
+}
+
+func (q *Queries) ClusterAgent(ctx context.Context, db DBTX, id uuid.UUID) (ClusterAgentRow, error) {
+	row := db.QueryRow(ctx, clusterAgent, id)
+	var i ClusterAgentRow
+	err := row.Scan(&i.AgentTarget, &i.AgentGeneration, &i.AgentStatus)
+	return i, err
+}
+
 const clusterCountReleases = `-- name: ClusterCountReleases :one
 SELECT count(*) FROM releases WHERE cluster_id = $1
 `
@@ -270,6 +287,27 @@ type ClusterRevokeTokensParams struct {
 
 func (q *Queries) ClusterRevokeTokens(ctx context.Context, db DBTX, arg ClusterRevokeTokensParams) error {
 	_, err := db.Exec(ctx, clusterRevokeTokens, arg.At, arg.ClusterID)
+	return err
+}
+
+const clusterSetAgent = `-- name: ClusterSetAgent :exec
+UPDATE clusters SET agent_target = $1, agent_generation = $2, agent_status = $3 WHERE id = $4
+`
+
+type ClusterSetAgentParams struct {
+	AgentTarget     []byte
+	AgentGeneration int64
+	AgentStatus     []byte
+	ID              uuid.UUID
+}
+
+func (q *Queries) ClusterSetAgent(ctx context.Context, db DBTX, arg ClusterSetAgentParams) error {
+	_, err := db.Exec(ctx, clusterSetAgent,
+		arg.AgentTarget,
+		arg.AgentGeneration,
+		arg.AgentStatus,
+		arg.ID,
+	)
 	return err
 }
 

@@ -308,7 +308,8 @@ func (q *Queries) ReleaseList(ctx context.Context, db DBTX, arg ReleaseListParam
 }
 
 const releaseNamesChart = `-- name: ReleaseNamesChart :one
-SELECT EXISTS (SELECT 1 FROM releases WHERE chart_digest = $1 AND cluster_id = $2)
+SELECT (EXISTS (SELECT 1 FROM releases WHERE chart_digest = $1 AND cluster_id = $2)
+     OR EXISTS (SELECT 1 FROM clusters WHERE id = $2 AND agent_target ->> 'digest' = $1))::bool AS named
 `
 
 type ReleaseNamesChartParams struct {
@@ -318,9 +319,9 @@ type ReleaseNamesChartParams struct {
 
 func (q *Queries) ReleaseNamesChart(ctx context.Context, db DBTX, arg ReleaseNamesChartParams) (bool, error) {
 	row := db.QueryRow(ctx, releaseNamesChart, arg.Digest, arg.ClusterID)
-	var exists bool
-	err := row.Scan(&exists)
-	return exists, err
+	var named bool
+	err := row.Scan(&named)
+	return named, err
 }
 
 const releaseRefs = `-- name: ReleaseRefs :many
