@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/budecosystem/budcluster/hub/hubtest"
+	"github.com/budecosystem/budcluster/hub/internal/cluster"
 	"github.com/budecosystem/budcluster/hub/internal/release"
 	"github.com/budecosystem/budcluster/internal/facts"
 	"github.com/budecosystem/budcluster/internal/testutil"
@@ -292,6 +293,43 @@ func TestRetirement(t *testing.T) {
 		m, err = again.Stream.Recv()
 		require.NoError(t, err)
 		require.True(t, m.GetRetire().GetRecorded())
+		g.Stop()
+	})
+}
+
+// TestAgentIsReplaced: which agent is wanted is told at once, on each stream
+// until it has an end, and what became of it comes up.
+func TestAgentIsReplaced(t *testing.T) {
+	t.Parallel()
+	testutil.Bubble(t, func(t *testing.T) {
+		g, alpha, _, a, _ := two(t)
+		s, err := alpha.Sync(t.Context())
+		require.NoError(t, err)
+		g.Rules.WantAgent(a.ClusterID, cluster.AgentTarget{Generation: 2, Digest: "sha256:x", AppVersion: "2.0.0", ConnectWithin: time.Minute})
+		m, err := s.Stream.Recv()
+		require.NoError(t, err)
+		require.Equal(t, int64(2), m.GetAgent().GetGeneration())
+		require.Equal(t, "sha256:x", m.GetAgent().GetChart().GetDigest())
+		require.Equal(t, time.Minute, m.GetAgent().GetConnectWithin().AsDuration())
+		again, err := alpha.Sync(t.Context())
+		require.NoError(t, err)
+		m, err = again.Stream.Recv()
+		require.NoError(t, err)
+		require.NotNil(t, m.GetAgent())
+
+		require.NoError(t, again.Stream.Send(&agentv1.SyncRequest{Message: &agentv1.SyncRequest_Agent{
+			Agent: &agentv1.AgentStatus{ObservedGeneration: 2, Phase: string(cluster.AgentReturned), Message: "not in time"},
+		}}))
+		synctest.Wait()
+		u, err := g.Rules.AgentUpgrade(t.Context(), a.ClusterID)
+		require.NoError(t, err)
+		require.Equal(t, "not in time", u.Status.Message)
+		g.Rules.Apply(wanted(a.ClusterID, 1, "y"))
+		third, err := alpha.Sync(t.Context())
+		require.NoError(t, err)
+		m, err = third.Stream.Recv()
+		require.NoError(t, err)
+		require.NotNil(t, m.GetUpsert(), "what had an end is not told again")
 		g.Stop()
 	})
 }
