@@ -90,8 +90,9 @@ type Webhooks struct {
 
 // Workflows is how long work is run.
 type Workflows struct {
-	Engine string        `json:"engine" usage:"what runs workflows: embedded, on the hub's database; or dapr, by the sidecar"`
-	Lease  time.Duration `json:"lease" usage:"how long a step of a hub that was killed stays with it (embedded engine)"`
+	Engine    string        `json:"engine" usage:"what runs workflows: embedded, on the hub's database; or dapr, by the sidecar"`
+	Lease     time.Duration `json:"lease" usage:"how long a step of a hub that was killed stays with it (embedded engine)"`
+	Retention time.Duration `json:"retention" usage:"how long workflows are kept that are over"`
 }
 
 // The engines.
@@ -139,7 +140,7 @@ func Defaults() Config {
 		Heartbeat:   Heartbeat{Interval: 10 * time.Second, Timeout: 25 * time.Second},
 		Session:     Session{Lease: 30 * time.Second},
 		Components:  map[string]string{},
-		Workflows:   Workflows{Engine: EngineEmbedded, Lease: 10 * time.Second},
+		Workflows:   Workflows{Engine: EngineEmbedded, Lease: 10 * time.Second, Retention: 2160 * time.Hour},
 		Dapr: Dapr{
 			HTTPAddress: "127.0.0.1:3500", GRPCAddress: "127.0.0.1:50001", AppListen: ":9081", AppID: "budcluster",
 			PubSub: "pubsub", StateStore: "statestore",
@@ -284,6 +285,9 @@ func (c Config) checkTimes() []error {
 	}
 	if c.DrainTimeout < 0 || c.DrainTimeout > 5*time.Minute {
 		errs = append(errs, wrong("drainTimeout", "%s is not between 0s and 5m", c.DrainTimeout))
+	}
+	if c.Workflows.Retention < time.Hour {
+		errs = append(errs, wrong("workflows.retention", "%s is too short; use at least 1h", c.Workflows.Retention))
 	}
 	if c.Events.Retention < time.Hour {
 		errs = append(errs, wrong("events.retention", "%s is too short; use at least 1h", c.Events.Retention))

@@ -43,9 +43,9 @@ func TestValidateSaysEverything(t *testing.T) {
 		"half of TLS":          {func(c *hub.Config) { c.API.TLSCertFile = "a" }, []string{"api.tlsCertFile"}},
 		"trust domain":         {func(c *hub.Config) { c.TrustDomain = "Bad_Domain" }, []string{"trustDomain"}},
 		"times": {func(c *hub.Config) {
-			c.Heartbeat.Timeout, c.Session.Lease, c.DrainTimeout, c.Events.Retention = time.Second, 1, -1, 1
+			c.Heartbeat.Timeout, c.Session.Lease, c.DrainTimeout, c.Events.Retention, c.Workflows.Retention = time.Second, 1, -1, 1, 1
 			c.Certificate.Lifetime, c.Certificate.RenewalGrace, c.Token.TTL = 0, -1, 1
-		}, []string{"heartbeat.timeout", "session.lease", "drainTimeout", "events.retention", "certificate.lifetime", "certificate.renewalGrace", "token.ttl"}},
+		}, []string{"heartbeat.timeout", "session.lease", "drainTimeout", "events.retention", "workflows.retention", "certificate.lifetime", "certificate.renewalGrace", "token.ttl"}},
 		"log":        {func(c *hub.Config) { c.Log = hub.Log{Level: "loud", Format: "xml"} }, []string{"log.level", "log.format"}},
 		"charts dir": {func(c *hub.Config) { c.ChartsDir = filepath.Join(c.StateDir, "no") }, []string{"chartsDir"}},
 		"state dir":  {func(c *hub.Config) { c.StateDir = "" }, []string{"stateDir"}},

@@ -40,10 +40,14 @@ func (h *Hub) work(ctx context.Context, p *parts, st *store.Store, tasks taskhub
 	dispatcher, err := workflow.NewDispatcher(workflow.DispatcherConfig{
 		Store: st, Engine: flow.Door{Engine: e}, Feed: p.events, Logger: h.component("dispatcher"), Events: events, Wake: wake,
 	})
-	if err != nil {
+	janitor, errJanitor := workflow.NewJanitor(workflow.JanitorConfig{
+		Store: st, Logger: h.component("workflow"), Retention: h.cfg.Workflows.Retention,
+	})
+	if err := errors.Join(err, errJanitor); err != nil {
 		closeEngine()
-		return nil, err //nolint:wrapcheck // names what is missing
+		return nil, err
 	}
+	p.group.Add("old workflows", janitor.Run)
 	p.group.Add("workflows", e.Run)
 	p.group.Add("dispatcher", dispatcher.Run)
 	if err := h.messages(p, st); err != nil {
