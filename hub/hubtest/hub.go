@@ -28,6 +28,9 @@ type Hub struct {
 	// AdminKey is an API key of the role admin, and Client uses it.
 	AdminKey secret.String
 	Client   *hubapi.Client
+	// PlatformURL is where the platform's services call, if the configuration has
+	// a sidecar.
+	PlatformURL string
 	// Log is all that the hub logged so far.
 	Log *Log
 
@@ -75,6 +78,11 @@ func (h *Hub) Replica(name string) *Hub {
 func (h *Hub) open(cfg hub.Config) {
 	h.t.Helper()
 	api, tunnel := listen(h.t, "127.0.0.1:0"), listen(h.t, "127.0.0.1:0")
+	var app net.Listener
+	if cfg.Dapr.Enabled {
+		app = listen(h.t, "127.0.0.1:0")
+		cfg.Dapr.AppListen, h.PlatformURL = app.Addr().String(), "http://"+app.Addr().String()
+	}
 	h.URL, h.TunnelAddress = "http://"+api.Addr().String(), tunnel.Addr().String()
 	cfg.API.Listen, cfg.API.URL = api.Addr().String(), h.URL
 	cfg.Tunnel.Listen, cfg.Tunnel.Address = tunnel.Addr().String(), tunnel.Addr().String()
@@ -82,7 +90,7 @@ func (h *Hub) open(cfg hub.Config) {
 	var err error
 	h.Client, err = hubapi.New(h.URL, h.AdminKey.Reveal(), hubapi.Options{})
 	require.NoError(h.t, err)
-	h.start(api, tunnel)
+	h.start(api, tunnel, app)
 	h.t.Cleanup(func() {
 		if h.stop != nil {
 			require.NoError(h.t, h.Stop())
@@ -105,10 +113,10 @@ func (h *Hub) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(h.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-func (h *Hub) start(api, tunnel net.Listener) {
+func (h *Hub) start(api, tunnel, app net.Listener) {
 	h.t.Helper()
 	running, err := hub.New(h.cfg, hub.Options{
-		Logger: h.logger(), APIListener: api, TunnelListener: tunnel, Replica: h.replica, SyncPoll: time.Minute,
+		Logger: h.logger(), APIListener: api, TunnelListener: tunnel, AppListener: app, Replica: h.replica, SyncPoll: time.Minute,
 	})
 	require.NoError(h.t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(h.t.Context()))
@@ -131,7 +139,11 @@ func (h *Hub) Stop() error {
 // Start starts a stopped hub again, at the same addresses.
 func (h *Hub) Start() {
 	h.t.Helper()
-	h.start(listen(h.t, h.cfg.API.Listen), listen(h.t, h.cfg.Tunnel.Listen))
+	var app net.Listener
+	if h.cfg.Dapr.Enabled {
+		app = listen(h.t, h.cfg.Dapr.AppListen)
+	}
+	h.start(listen(h.t, h.cfg.API.Listen), listen(h.t, h.cfg.Tunnel.Listen), app)
 }
 
 // Create makes a cluster with a join token.

@@ -36,6 +36,8 @@ const (
 	DefaultKey    = "cluster_info"
 	DefaultSettle = 500 * time.Millisecond
 	DefaultSweep  = 30 * time.Second
+	// lazy is how many times longer what is not urgent is gathered.
+	lazy = 10
 )
 
 // Feed is the record of events as it grows; event.Service.
@@ -109,11 +111,11 @@ func (f *Follower) Run(ctx context.Context) error {
 		}
 	}
 	f.after = latest
-	armed := true
+	due := f.now()                     // when the timer ends; in the past when it is not armed
 	arm := func(after time.Duration) { // never put off: a busy fleet changes all the time
-		if !armed {
+		if at := f.now().Add(after); !due.After(f.now()) || at.Before(due) {
 			settle.Reset(after)
-			armed = true
+			due = at
 		}
 	}
 	for {
@@ -121,18 +123,21 @@ func (f *Follower) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-f.wake:
-			if f.gather(ctx, dirty) {
+			switch urgent, more := f.gather(ctx, dirty); {
+			case urgent:
 				arm(f.settle)
+			case more:
+				arm(lazy * f.settle)
 			}
 		case <-sweep.C:
 			all = true
 			f.gather(ctx, dirty)
 			arm(f.settle)
 		case <-settle.C:
-			armed = false
+			due = time.Time{}
 			if err := f.flush(ctx, dirty, all); err != nil && ctx.Err() == nil {
 				f.log.WarnContext(ctx, "the platform's services could not be shown all that changed; it is tried again", slog.Any(logkey.Error, err))
-				arm(min(10*f.settle, f.sweep))
+				arm(min(lazy*f.settle, f.sweep))
 			}
 			all = false
 		}
@@ -151,9 +156,10 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 // gather reads the feed to its end, and reports whether there is something to
-// do. Of each dirty cluster it says whether the platform may have begun to ask
-// for it. A feed that cannot be read is read at the next wake-up or sweep.
-func (f *Follower) gather(ctx context.Context, dirty map[uuid.UUID]bool) (more bool) {
+// do, and whether that is urgent: what pods ask for changes all day and is not.
+// Of each dirty cluster it says whether the platform may have begun to ask for
+// it. A feed that cannot be read is read at the next wake-up or sweep.
+func (f *Follower) gather(ctx context.Context, dirty map[uuid.UUID]bool) (urgent, more bool) {
 	filter := event.Filter{Types: relevant(), Limit: page.MaxLimit}
 	for {
 		filter.After = f.after
@@ -162,17 +168,17 @@ func (f *Follower) gather(ctx context.Context, dirty map[uuid.UUID]bool) (more b
 			if ctx.Err() == nil {
 				f.log.WarnContext(ctx, "the feed cannot be read; it is tried again", slog.Any(logkey.Error, err))
 			}
-			return more
+			return urgent, more
 		}
 		for _, e := range events {
 			f.after = e.ID
 			if e.ClusterID != uuid.Nil {
 				began := e.Type == event.WorkflowStarted || e.Type == event.WorkflowFinished
-				dirty[e.ClusterID], more = dirty[e.ClusterID] || began, true
+				dirty[e.ClusterID], more, urgent = dirty[e.ClusterID] || began, true, urgent || !e.Transient
 			}
 		}
 		if len(events) < filter.Limit {
-			return more
+			return urgent, more
 		}
 	}
 }

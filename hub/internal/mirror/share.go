@@ -29,10 +29,7 @@ func (f *Follower) share(ctx context.Context, ids []uuid.UUID) error {
 	var gone []uuid.UUID
 	err := f.state.Update(ctx, f.key, func(old json.RawMessage) (json.RawMessage, error) {
 		gone = nil
-		entries, err := f.open(ctx, old)
-		if err != nil {
-			return nil, err
-		}
+		entries := f.open(ctx, old)
 		for _, id := range ids {
 			entry, left, err := f.entryNow(ctx, id)
 			if err != nil {
@@ -63,14 +60,14 @@ type list struct {
 }
 
 // open reads the key. A value that is no list is replaced: nobody could read it.
-func (f *Follower) open(ctx context.Context, old json.RawMessage) (*list, error) {
+func (f *Follower) open(ctx context.Context, old json.RawMessage) *list {
 	l := &list{}
 	if len(bytes.TrimSpace(old)) == 0 {
-		return l, nil
+		return l
 	}
 	if err := json.Unmarshal(old, &l.entries); err != nil {
 		f.log.WarnContext(ctx, "the shared key holds no list; it is written anew", slog.String(logkey.Key, f.key))
-		return l, nil
+		return l
 	}
 	for _, raw := range l.entries {
 		var e struct {
@@ -79,7 +76,7 @@ func (f *Follower) open(ctx context.Context, old json.RawMessage) (*list, error)
 		_ = json.Unmarshal(raw, &e) // one without an id is nobody's, and stays
 		l.ids = append(l.ids, e.ID)
 	}
-	return l, nil
+	return l
 }
 
 // put replaces, adds or, with nil, removes an entry.

@@ -28,14 +28,7 @@ type seen struct {
 }
 
 func (s *Service) see(ctx context.Context, clusterID uuid.UUID) (*seen, error) {
-	c, err := s.cfg.Clusters.Get(ctx, clusterID.String())
-	if errors.Is(err, cluster.ErrNotFound) || err == nil && c.RetiredAt != nil {
-		return nil, nil //nolint:nilnil // it left the fleet
-	}
-	if err != nil {
-		return nil, err
-	}
-	var nodes []inventory.Node
+	var nodes []inventory.Node // before the cluster: one that leaves loses them in the same moment
 	p := page.Page{Limit: page.MaxLimit}
 	for {
 		some, next, err := s.cfg.Inventory.Nodes(ctx, inventory.Filter{ClusterID: &clusterID}, p)
@@ -46,6 +39,13 @@ func (s *Service) see(ctx context.Context, clusterID uuid.UUID) (*seen, error) {
 			break
 		}
 		p.Cursor = next
+	}
+	c, err := s.cfg.Clusters.Get(ctx, clusterID.String())
+	if errors.Is(err, cluster.ErrNotFound) || err == nil && c.RetiredAt != nil {
+		return nil, nil //nolint:nilnil // it left the fleet
+	}
+	if err != nil {
+		return nil, err
 	}
 	state := StateOf(With(c, nodes), s.now(), s.cfg.Grace)
 	return &seen{state, lean(EntryOf(c, nodes, state))}, nil

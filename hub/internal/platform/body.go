@@ -22,10 +22,10 @@ const (
 	drainTime  = 10 * time.Second
 )
 
-// tooLarge is a body over its bound.
-type tooLarge struct{ most int64 }
+// tooLargeError is a body over its bound.
+type tooLargeError struct{ most int64 }
 
-func (e *tooLarge) Error() string { return fmt.Sprintf("larger than %d bytes", e.most) }
+func (e *tooLargeError) Error() string { return fmt.Sprintf("larger than %d bytes", e.most) }
 
 // readAll reads at most most bytes.
 func readAll(r io.Reader, most int64) ([]byte, error) {
@@ -34,7 +34,7 @@ func readAll(r io.Reader, most int64) ([]byte, error) {
 		return nil, fmt.Errorf("read body: %w", err)
 	}
 	if int64(len(raw)) > most {
-		return nil, &tooLarge{most}
+		return nil, &tooLargeError{most}
 	}
 	return raw, nil
 }
@@ -47,7 +47,7 @@ func drain(w http.ResponseWriter, r *http.Request) {
 
 // unread is the answer to a body that could not be read.
 func unread(w http.ResponseWriter, r *http.Request, err error) answer {
-	if large, is := errors.AsType[*tooLarge](err); is {
+	if large, is := errors.AsType[*tooLargeError](err); is {
 		drain(w, r)
 		return failed(http.StatusRequestEntityTooLarge, "The request is larger than %d bytes, the most that is taken here; send less.", large.most)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,7 +49,7 @@ func (s *Server) envelope(ctx context.Context, f *fields) notify.Reply {
 	}
 	reply, err := notify.ParseReply(raw)
 	for _, e := range invalid.Of(err) {
-		f.faults = append(f.faults, fault{Type: "value_error", Loc: append(append([]string(nil), f.at...), strings.Split(e.Field, ".")...), Msg: e.Error()})
+		f.faults = append(f.faults, fault{Type: "value_error", Loc: slices.Concat(f.at, strings.Split(e.Field, ".")), Msg: e.Error()})
 	}
 	if len(reply.Topics) == 0 && source != "" && len(f.faults) == 0 {
 		reply.Topics = s.topicOf(ctx, source)

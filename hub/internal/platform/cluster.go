@@ -301,8 +301,8 @@ func readForm(w http.ResponseWriter, r *http.Request) (*form, *answer) {
 func (f *form) take(part *multipart.Part, left *int64) error {
 	raw, err := readAll(part, *left)
 	if err != nil {
-		if _, large := errors.AsType[*tooLarge](err); large {
-			return &tooLarge{maxForm}
+		if _, large := errors.AsType[*tooLargeError](err); large {
+			return &tooLargeError{maxForm}
 		}
 		return err
 	}

@@ -221,6 +221,10 @@ func TestOtherRoutes(t *testing.T) {
 		require.Equal(t, http.StatusOK, status, name+": "+text)
 		testutil.Golden(t, "route-"+name, normal(t, text))
 	}
+	w1 := httptest.NewRecorder()
+	b.face.Handler().ServeHTTP(w1, httptest.NewRequest(http.MethodGet, "/docs", nil))
+	require.Equal(t, http.StatusOK, w1.Code)
+	require.Contains(t, w1.Body.String(), "/cluster/{cluster_id}/nodes")
 	status, text := b.call(http.MethodGet, "/", nil)
 	taken(t, status, text)
 	status, text = b.call(http.MethodDelete, "/workflow/"+w.ID.String()+"/stop", nil)

@@ -28,7 +28,8 @@
 // the caller is a 4xx with a sentence, never 200 or 500; an unknown cluster is
 // 404 and starts nothing; a cluster that does not answer can be removed with
 // "force": true; an ETA is in minutes always; what is sent to our topic is
-// taken; health of the periodic sync is not shadowed by a cluster's.
+// taken; health of the periodic sync is not shadowed by a cluster's. What began
+// is told to the caller in the answer and not once more by a message.
 //
 // Names: the platform calls clusters as people like, the register takes labels
 // of RFC 1123. A name that is one stays; of another a label is made with a hash

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
@@ -133,7 +134,7 @@ func refusal(at []string, fields []*invalid.Error) answer {
 			file = append(file, f.Error())
 			continue
 		}
-		faults = append(faults, fault{Type: "value_error", Loc: append(append([]string(nil), at...), strings.Split(f.Field, ".")...), Msg: f.Error()})
+		faults = append(faults, fault{Type: "value_error", Loc: slices.Concat(at, strings.Split(f.Field, ".")), Msg: f.Error()})
 	}
 	if len(file) > 0 {
 		return refused(http.StatusBadRequest, "Invalid configuration file: %s", strings.Join(file, "; "))

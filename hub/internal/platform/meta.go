@@ -2,6 +2,7 @@ package platform
 
 import (
 	"fmt"
+	"html"
 	"net/http"
 	"strings"
 	"time"
@@ -42,4 +43,18 @@ func (s *Server) openapi(*http.Request) answer {
 	return answer{http.StatusOK, map[string]any{
 		"openapi": "3.1.0", "info": map[string]string{"title": s.cfg.AppID, "version": buildinfo.Version()}, "paths": paths,
 	}}
+}
+
+// docs is GET /docs: the same table for people.
+func (s *Server) docs(w http.ResponseWriter, _ *http.Request) answer {
+	var b strings.Builder
+	fmt.Fprintf(&b, "<!doctype html><html lang=en><meta charset=utf-8><title>%[1]s</title><h1>%[1]s %[2]s</h1><table>", html.EscapeString(s.cfg.AppID), html.EscapeString(buildinfo.Version()))
+	for _, r := range routes() {
+		fmt.Fprintf(&b, "<tr><td>%s<td><code>%s</code><td>%s", r.method, html.EscapeString(r.pattern), html.EscapeString(r.about))
+	}
+	b.WriteString("</table></html>")
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'")
+	_, _ = w.Write([]byte(b.String())) // a caller that went away needs no answer
+	return answer{}
 }

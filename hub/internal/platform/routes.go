@@ -59,6 +59,7 @@ func routes() []route {
 		{http.MethodPost, "/workflow/{workflow_id}/resume", "refuse to resume", plain((*Server).pauseWorkflow)},
 		{http.MethodPost, "/workflow/{workflow_id}/restart", "try a failed workflow again", plain((*Server).restartWorkflow)},
 		{http.MethodGet, "/openapi.json", "describe these routes", plain((*Server).openapi)},
+		{http.MethodGet, "/docs", "describe these routes to people", (*Server).docs},
 		{http.MethodGet, "/dapr/subscribe", "name the topics to subscribe to", plain((*Server).subscriptions)},
 		{http.MethodGet, "/dapr/config", "say that there are no actors here", plain((*Server).daprConfig)},
 		{http.MethodPost, "/notifications", "take answers of other services off the topic", (*Server).notifications},
