@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // BinDirEnv names the folder that holds daprd, placement and scheduler.
@@ -50,7 +51,7 @@ func startPlane() (*plane, error) {
 	if p.network, err = newNetwork(); err != nil {
 		return nil, err
 	}
-	if p.dir, err = os.MkdirTemp("", "dapr"); err != nil {
+	if p.dir, err = os.MkdirTemp(fastDir(), "dapr"); err != nil {
 		return nil, err
 	}
 	if p.alive, err = sweep(p.dir); err != nil {
@@ -88,6 +89,18 @@ func componentsDir() (string, error) {
 			return "", fmt.Errorf("no folder deploy/dapr/components above %s: run this inside a clone of the repository", dir)
 		}
 	}
+}
+
+// fastDir is a folder in memory where there is room in it: the scheduler's etcd
+// waits for the disk at every write, and workflows with it. Measured with 240
+// workflows: 6 s instead of 9.
+func fastDir() string {
+	const dir, room = "/dev/shm", 2 << 30
+	var is unix.Statfs_t
+	if err := unix.Statfs(dir, &is); err != nil || is.Bavail*uint64(is.Bsize) < room || unix.Access(dir, unix.W_OK) != nil {
+		return "" // the usual one
+	}
+	return dir
 }
 
 // sweep starts a process that waits until this one is gone, which it sees by
