@@ -28,8 +28,10 @@ type Look struct {
 	Before []facts.Presence
 	// Connected: the agent is there.
 	Connected bool
-	observed  component.Observation
-	entry     *component.Component
+	// Again has Put make the agent try anew what it has given up.
+	Again    bool
+	observed component.Observation
+	entry    *component.Component
 }
 
 // Look plans the cluster anew and returns what the plan says of one component.
@@ -71,6 +73,12 @@ func (l *Look) Settled() (done, failed bool, reason, message string) {
 		message = progress(st)
 	}
 	return false, false, "", message
+}
+
+// GivenUp reports whether the agent tries no more.
+func (l *Look) GivenUp() bool {
+	_, failed, _, _ := l.Settled()
+	return failed
 }
 
 // failure is the agent's sentence with the pod's own reason.
@@ -151,7 +159,7 @@ func (s *Service) Put(ctx context.Context, actor string, clusterID uuid.UUID, l 
 		spec.Leftovers, spec.NodeMarks = have.Spec.Leftovers, have.Spec.NodeMarks
 		spec.Remediation = release.RemediationRollback
 	}
-	r, _, err := s.cfg.Releases.Apply(ctx, actor, clusterID, release.Request{Name: l.Item.Release, Namespace: l.Namespace, Spec: spec})
+	r, _, err := s.cfg.Releases.Apply(ctx, actor, clusterID, release.Request{Name: l.Item.Release, Namespace: l.Namespace, Spec: spec, Again: l.Again})
 	return r, err //nolint:wrapcheck // a sentence already
 }
 

@@ -48,6 +48,10 @@ func (s *Service) install(ctx context.Context, t *workflow.Turn, name string) (w
 	case component.ActionInstall, component.ActionUpgrade, component.ActionConfigure:
 		return s.put(ctx, t, l)
 	case component.ActionKeep:
+		if l.GivenUp() && t.Step.Evaluations == 1 { // what failed before this workflow is tried anew by it
+			l.Again = true
+			return s.put(ctx, t, l)
+		}
 		return s.follow(t, l), nil
 	case component.ActionAdopt:
 		return s.judge(t, l, "it was there before: "+l.Why()), nil

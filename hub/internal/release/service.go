@@ -56,6 +56,9 @@ type Request struct {
 	// IfGeneration, if set, must be the current generation; 0 means that there
 	// must be no such release.
 	IfGeneration *int64
+	// Again gives the same request a new generation, so that the agent tries
+	// anew what it has given up.
+	Again bool
 }
 
 // Filter selects releases. Its zero value selects all.
@@ -154,7 +157,7 @@ func (s *Service) apply(ctx context.Context, actor string, clusterID uuid.UUID, 
 	if err != nil {
 		return nil, false, err
 	}
-	if digest == have.Digest {
+	if digest == have.Digest && !req.Again {
 		return &next, false, nil
 	}
 	next.Generation, next.UpdatedAt = have.nextGeneration(), now

@@ -1,0 +1,211 @@
+package operation_test
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/budecosystem/budcluster/hub/internal/cluster"
+	"github.com/budecosystem/budcluster/hub/internal/component"
+	"github.com/budecosystem/budcluster/hub/internal/equip"
+	"github.com/budecosystem/budcluster/hub/internal/invalid"
+	"github.com/budecosystem/budcluster/hub/internal/operation"
+	"github.com/budecosystem/budcluster/hub/internal/release"
+	"github.com/budecosystem/budcluster/hub/internal/workflow"
+	"github.com/budecosystem/budcluster/internal/facts"
+)
+
+// scaler has no published chart in the catalogue that anybody could get.
+var calm = map[string]component.Wish{"scaler": {Wanted: component.WantNo}, "prometheus-stack": {Wanted: component.WantNo}}
+
+func TestRegisterAndRemoveAClusterWithGPUs(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	wf, c, err := w.Register(t.Context(), "ann", operation.Register{Name: "frankfurt", IngressURL: "https://models.example.com", Components: calm})
+	require.NoError(t, err)
+	w.reach(t, wf, func(now *workflow.Workflow) bool { return now.Steps[0].Status == workflow.StepWaiting })
+	a := w.join(t, &agent{cluster: c.ID, gpu: true})
+	done := w.end(t, wf)
+	require.Equal(t, workflow.StatusCompleted, done.Status, done.Message)
+	require.Equal(t, []string{"+node-feature-discovery", "+nvidia-gpu-operator", "+hami"}, a.did(), "in this order, once each")
+	require.Equal(t, workflow.StepSkipped, step(done, "component/intel-gaudi").Status)
+	require.Contains(t, step(done, "component/prometheus-stack").Message, "the cluster's settings say no")
+	require.Equal(t, []string{"Completed"}, w.told(wf))
+	var result struct{ Name string }
+	require.NoError(t, json.Unmarshal(done.Result, &result))
+	require.Equal(t, "frankfurt", result.Name)
+
+	overview, err := w.equipment.Overview(t.Context(), c.ID)
+	require.NoError(t, err)
+	i := slices.IndexFunc(overview, func(s equip.Status) bool { return s.Component == "hami" })
+	require.True(t, overview[i].Owned && overview[i].Present)
+	require.Equal(t, "Ready", overview[i].Health)
+	require.Equal(t, component.ActionKeep, overview[i].Action, overview[i].Why())
+
+	gone, err := w.Remove(t.Context(), "ann", operation.Remove{Cluster: "frankfurt"})
+	require.NoError(t, err)
+	over := w.end(t, gone)
+	require.Equal(t, workflow.StatusCompleted, over.Status, over.Message)
+	require.Equal(t, []string{"-hami", "-nvidia-gpu-operator", "-node-feature-discovery", "retired"}, a.did()[3:])
+	require.Equal(t, []string{"Completed"}, w.told(gone))
+	_, err = w.clusters.Get(t.Context(), "frankfurt")
+	require.ErrorIs(t, err, cluster.ErrNotFound, "the name is free")
+}
+
+// A cluster without accelerators gets feature discovery and nothing else of
+// them.
+func TestRegisterACPUCluster(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	wf, c, err := w.Register(t.Context(), "ann", operation.Register{Name: "oslo", Components: calm})
+	require.NoError(t, err)
+	a := w.join(t, &agent{cluster: c.ID})
+	done := w.end(t, wf)
+	require.Equal(t, workflow.StatusCompleted, done.Status, done.Message)
+	require.Equal(t, []string{"+node-feature-discovery"}, a.did())
+	require.Equal(t, "no accelerators: models run on the CPUs", step(done, "accelerators").Message)
+}
+
+// A failure of HAMi fails the registration with the pod's own reason, and what
+// this run installed is removed, the last first. The agent of a person stays.
+func TestAFailedRegistrationUndoesWhatItMade(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	wf, c, err := w.Register(t.Context(), "ann", operation.Register{Name: "paris", Components: calm})
+	require.NoError(t, err)
+	a := w.join(t, &agent{cluster: c.ID, gpu: true, fails: map[string]string{"hami": "pod hami-device-plugin-x7: ImagePullBackOff: no such image"}})
+	done := w.end(t, wf)
+	require.Equal(t, workflow.StatusFailed, done.Status)
+	require.Equal(t, "NotReadyInTime", done.Reason)
+	require.Equal(t, "Installing HAMi: pod hami-device-plugin-x7: ImagePullBackOff: no such image", done.Message)
+	require.Equal(t, []string{"+node-feature-discovery", "+nvidia-gpu-operator", "!hami", "-hami", "-nvidia-gpu-operator", "-node-feature-discovery"}, a.did())
+	require.Empty(t, w.wanted(t, c.ID))
+	require.Equal(t, []string{"Failed"}, w.told(wf))
+	_, err = w.clusters.Get(t.Context(), "paris")
+	require.NoError(t, err)
+
+	a.fails = nil
+	again, err := w.Retry(t.Context(), "ann", wf.ID.String())
+	require.NoError(t, err)
+	require.Equal(t, wf.ID, again.RetryOf)
+	require.Equal(t, workflow.StatusCompleted, w.end(t, again).Status)
+}
+
+// What was there before is used, and neither replaced nor removed.
+func TestWhatWasThereBeforeStays(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	wf, c, err := w.Register(t.Context(), "ann", operation.Register{Name: "lyon", Components: calm})
+	require.NoError(t, err)
+	ready := true
+	a := &agent{cluster: c.ID}
+	w.join(t, a, facts.Presence{
+		Probe: "nfd/worker", State: facts.PresenceFound, Kind: "DaemonSet", Namespace: "nfd", Object: "nfd-worker", Version: "0.16", Ready: &ready,
+		Release: "nfd", ReleaseNamespace: "nfd",
+	})
+	a.effect(t.Context(), &release.Release{Spec: release.Spec{Component: "nfd"}}, &release.Status{}) // its labels
+	done := w.end(t, wf)
+	require.Equal(t, workflow.StatusCompleted, done.Status, done.Message)
+	require.Empty(t, a.did())
+	require.Contains(t, step(done, "component/nfd").Message, "it was there before")
+	gone, err := w.Remove(t.Context(), "ann", operation.Remove{Cluster: "lyon"})
+	require.NoError(t, err)
+	require.Equal(t, workflow.StatusCompleted, w.end(t, gone).Status)
+	require.Equal(t, []string{"retired"}, a.did())
+}
+
+// Cancelled before its agent came, a registration leaves nothing: the name is
+// free at once.
+func TestCancelledBeforeTheAgentCame(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	wf, _, err := w.Register(t.Context(), "ann", operation.Register{Name: "rome", Components: calm})
+	require.NoError(t, err)
+	_, _, err = w.Register(t.Context(), "bob", operation.Register{Name: "rome"})
+	require.ErrorIs(t, err, cluster.ErrExists)
+	_, _, err = w.Register(t.Context(), "bob", operation.Register{Name: "rome", Existing: true})
+	require.ErrorIs(t, err, workflow.ErrBusy)
+	_, err = w.workflows.Cancel(t.Context(), "bob", wf.ID.String())
+	require.NoError(t, err)
+	require.Equal(t, workflow.StatusCancelled, w.end(t, wf).Status)
+	require.Equal(t, []string{"Cancelled"}, w.told(wf))
+	next, _, err := w.Register(t.Context(), "ann", operation.Register{Name: "rome"})
+	require.NoError(t, err)
+	require.NotEqual(t, wf.ID, next.ID)
+}
+
+func TestForceTakesASilentClusterOut(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	wf, c, err := w.Register(t.Context(), "ann", operation.Register{Name: "kyiv", Components: calm})
+	require.NoError(t, err)
+	w.join(t, &agent{cluster: c.ID})
+	require.Equal(t, workflow.StatusCompleted, w.end(t, wf).Status)
+	gone, err := w.Remove(t.Context(), "ann", operation.Remove{Cluster: "kyiv", Force: true})
+	require.NoError(t, err)
+	done := w.end(t, gone)
+	require.Equal(t, workflow.StatusCompleted, done.Status)
+	require.Len(t, done.Steps, 1)
+}
+
+func TestOneComponent(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	wf, c, err := w.Register(t.Context(), "ann", operation.Register{Name: "nice", Components: calm})
+	require.NoError(t, err)
+	a := w.join(t, &agent{cluster: c.ID})
+	require.Equal(t, workflow.StatusCompleted, w.end(t, wf).Status)
+
+	install, err := w.Install(t.Context(), "ann", operation.Component{Cluster: "nice", Name: "prometheus-stack"})
+	require.NoError(t, err)
+	done := w.end(t, install)
+	require.Equal(t, workflow.StatusCompleted, done.Status, done.Message)
+	wishes, err := w.equipment.Wishes(t.Context(), c.ID)
+	require.NoError(t, err)
+	require.Equal(t, component.WantYes, wishes["prometheus-stack"].Wanted)
+
+	upgrade, err := w.Upgrade(t.Context(), "ann", operation.Component{Cluster: "nice", Name: "prometheus-stack", Wish: component.Wish{Version: "85.0.0"}})
+	require.NoError(t, err)
+	require.Equal(t, workflow.StatusCompleted, w.end(t, upgrade).Status)
+	components, _, err := w.equipment.Releases(t.Context(), c.ID)
+	require.NoError(t, err)
+	require.Equal(t, "85.0.0", components["prometheus-stack"].Spec.Chart.Version)
+
+	_, err = w.Upgrade(t.Context(), "ann", operation.Component{Cluster: "nice", Name: "hami"})
+	require.NotEmpty(t, invalid.Of(err), "it is not installed")
+	remove, err := w.Uninstall(t.Context(), "ann", operation.Component{Cluster: "nice", Name: "prometheus-stack"})
+	require.NoError(t, err)
+	require.Equal(t, workflow.StatusCompleted, w.end(t, remove).Status)
+	require.Equal(t, "-"+components["prometheus-stack"].Name, a.did()[len(a.did())-1])
+}
+
+// A rollout stops at the first failure, and a retry goes on.
+func TestRolloutPausesOnFailure(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	agents := map[string]*agent{}
+	for _, name := range []string{"a", "b", "c"} {
+		wf, c, err := w.Register(t.Context(), "ann", operation.Register{Name: name, Components: calm})
+		require.NoError(t, err)
+		agents[name] = w.join(t, &agent{cluster: c.ID})
+		require.Equal(t, workflow.StatusCompleted, w.end(t, wf).Status)
+	}
+	agents["b"].fails = map[string]string{"node-feature-discovery": "pod nfd-worker-1: CrashLoopBackOff"}
+	roll, err := w.Rollout(t.Context(), "ann", operation.Rollout{Name: "nfd", Wish: component.Wish{Version: "0.20.0"}, Clusters: []string{"a", "b", "c"}})
+	require.NoError(t, err)
+	done := w.end(t, roll)
+	require.Equal(t, workflow.StatusFailed, done.Status)
+	require.Equal(t, "Paused", done.Reason)
+	require.True(t, strings.Contains(done.Message, "1 of 3 clusters are done") && strings.Contains(done.Message, "CrashLoopBackOff"), done.Message)
+	require.Len(t, agents["c"].did(), 1, "its turn has not come")
+
+	agents["b"].fails = nil
+	again, err := w.Retry(t.Context(), "ann", roll.ID.String())
+	require.NoError(t, err)
+	done = w.end(t, again)
+	require.Equal(t, workflow.StatusCompleted, done.Status, done.Message)
+	require.Equal(t, "3 of 3 clusters are done", step(done, "rollout").Message)
+}
