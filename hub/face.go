@@ -37,7 +37,7 @@ func (h *Hub) face(ctx context.Context, p *parts) (end func(), err error) {
 	}
 	sidecar := &dapr.App{Client: client, State: h.cfg.Dapr.StateStore, Configuration: h.cfg.Dapr.ConfigStore, Secrets: h.cfg.Dapr.SecretStore}
 	server, err := platform.New(platform.Config{
-		Logger: h.component("platform"), Clusters: p.clusters, Inventory: p.inventory, Events: p.events, Workflows: p.workflows,
+		Logger: h.component("platform"), Metrics: p.registry, Clusters: p.clusters, Inventory: p.inventory, Events: p.events, Workflows: p.workflows,
 		Operations: p.operation, Register: p.register,
 		Watch:   func(id string) (<-chan struct{}, func()) { return p.wakes.Subscribe(store.ChannelEvents, id) },
 		Sidecar: sidecar, Token: appToken, AppID: h.cfg.Dapr.AppID, PubSub: h.cfg.Dapr.PubSub,

@@ -1,12 +1,16 @@
 package platform_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/budecosystem/budcluster/hub/internal/dapr"
@@ -278,6 +282,72 @@ func TestSameNameAgain(t *testing.T) {
 	b.joined("lab")
 	status, text = b.onboard(asked("lab"), goodKubeconfig())
 	require.Equal(t, http.StatusConflict, status, text)
+}
+
+// Of many that ask for one name at once, one gets it.
+func TestSameNameAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const many = 6
+	statuses := make(chan int, many)
+	requests := make([]*http.Request, many)
+	for i := range requests {
+		requests[i] = form(t, asked("Lab 7"), goodKubeconfig())
+	}
+	for _, r := range requests {
+		go func() {
+			w := httptest.NewRecorder()
+			b.face.Handler().ServeHTTP(w, r)
+			statuses <- w.Code
+		}()
+	}
+	got := map[int]int{}
+	for range many {
+		got[<-statuses]++
+	}
+	require.Equal(t, map[int]int{http.StatusOK: 1, http.StatusConflict: many - 1}, got)
+	require.Equal(t, 1, b.count("clusters"))
+	require.Equal(t, 1, b.count("workflows"))
+}
+
+// A fault of the hub is the contract's envelope too, is counted, and its cause
+// is in the log alone.
+func TestFaultOfTheHub(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	fault := errors.New("disk on fire")
+	b := setup(t, func(c *platform.Config) {
+		c.Metrics = registry
+		c.Register = func(_ context.Context, _ string, r platform.Registration) (*workflow.Workflow, error) {
+			if r.Name == "panics" {
+				panic(fault)
+			}
+			return nil, fault
+		}
+	})
+	for _, name := range []string{"panics", "fails"} {
+		status, text := b.onboard(asked(name), goodKubeconfig())
+		require.Equal(t, http.StatusInternalServerError, status)
+		requireEnvelope(t, name, status, text)
+		require.NotContains(t, text, fault.Error())
+	}
+	require.Equal(t, 2, strings.Count(b.log.String(), fault.Error()))
+	status, text := b.call(http.MethodGet, "/health", nil)
+	taken(t, status, text)
+	_, _ = b.call("BREW", "/coffee", nil)
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	var lines []string
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			line := f.GetName()
+			for _, l := range m.GetLabel() {
+				line += " " + l.GetName() + "=" + l.GetValue()
+			}
+			lines = append(lines, line)
+		}
+	}
+	testutil.Golden(t, "metrics", []byte(strings.Join(lines, "\n")+"\n"))
 }
 
 // fail and complete end a workflow as the engine does.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
 	"github.com/budecosystem/budcluster/hub/internal/event"
@@ -93,6 +94,8 @@ type Config struct {
 	// it is empty.
 	Watch func(clusterID string) (wake <-chan struct{}, cancel func())
 
+	// Metrics is where requests are counted; nil counts them nowhere.
+	Metrics prometheus.Registerer
 	// Token is what the sidecar must present, APP_API_TOKEN on its side. Without
 	// one everybody may ask, as it always was.
 	Token secret.String
@@ -122,6 +125,7 @@ type Server struct {
 	now     func() time.Time
 	began   time.Time
 	handler http.Handler
+	metrics *metrics
 	// settings wakes Run when the sidecar says that a setting changed.
 	settings chan struct{}
 }
@@ -143,7 +147,11 @@ func New(cfg Config) (*Server, error) {
 		mux.HandleFunc(r.method+" "+r.pattern, s.serve(r))
 	}
 	mux.HandleFunc("/", s.unknown)
-	s.handler = s.guard(mux)
+	var err error
+	if s.metrics, err = newMetrics(cfg.Metrics); err != nil {
+		return nil, err
+	}
+	s.handler = s.observe(s.guard(mux))
 	return s, nil
 }
 
