@@ -32,6 +32,8 @@ type Config struct {
 	TrustDomain     string            `json:"trustDomain" usage:"trust domain of the identities that this hub gives; it cannot change later"`
 	Certificate     Certificate       `json:"certificate"`
 	Token           Token             `json:"token"`
+	AgentBinary     string            `json:"agentBinary" usage:"program of the agent, which installs it with an uploaded kubeconfig; empty is budcluster-agent beside the hub's own"`
+	Bootstrap       Bootstrap         `json:"bootstrap"`
 	ChartsDir       string            `json:"chartsDir" usage:"folder of charts that releases may name by path; empty allows none"`
 	ComponentsDir   string            `json:"componentsDir" usage:"folder of YAML files that change the catalogue of components or add to it; empty changes nothing"`
 	Components      map[string]string `json:"components" usage:"settings of components by their names, such as NFD_NAMESPACE and NFD_DETECTION_TIMEOUT"`
@@ -70,6 +72,13 @@ type Certificate struct {
 // Token is how join tokens live.
 type Token struct {
 	TTL time.Duration `json:"ttl" usage:"lifetime of a join token unless it is made with another"`
+}
+
+// Bootstrap is how an agent gets into a cluster whose kubeconfig is uploaded.
+type Bootstrap struct {
+	DenyNetworks  []string `json:"denyNetworks" usage:"networks whose addresses no uploaded kubeconfig may lead to, for example 10.0.0.0/16; loopback and link-local ones never may"`
+	AllowInsecure bool     `json:"allowInsecure" usage:"accept kubeconfigs with insecure-skip-tls-verify: whoever is on the way can take such a cluster"`
+	ImageRegistry string   `json:"imageRegistry" usage:"registry that clusters pull the agent from; empty is the chart's"`
 }
 
 // Log is how the hub logs.
@@ -165,10 +174,22 @@ func (c Config) Complete() Config {
 			c.Tunnel.Address = net.JoinHostPort(machineAddress(), port)
 		}
 	}
+	if c.AgentBinary == "" {
+		c.AgentBinary = besideUs("budcluster-agent")
+	}
 	if c.CryptoKeysDir == "" {
 		c.CryptoKeysDir = filepath.Join(c.StateDir, "crypto-keys")
 	}
 	return c
+}
+
+// besideUs is the path of a program in the folder of this one.
+func besideUs(name string) string {
+	self, err := os.Executable()
+	if err != nil {
+		return name
+	}
+	return filepath.Join(filepath.Dir(self), name)
 }
 
 // machineAddress is the address under which the pods of a cluster on this
@@ -337,6 +358,11 @@ func (c Config) checkRest() []error {
 	}
 	if _, err := webhook.NewGuard(c.Webhooks.AllowedNetworks, c.Dev); err != nil {
 		errs = append(errs, wrong("webhooks.allowedNetworks", "%w", err))
+	}
+	for _, n := range c.Bootstrap.DenyNetworks {
+		if _, err := netip.ParsePrefix(n); err != nil {
+			errs = append(errs, wrong("bootstrap.denyNetworks", "%q is not a network; write one such as 10.0.0.0/16", n))
+		}
 	}
 	if c.ChartsDir != "" {
 		if info, err := os.Stat(c.ChartsDir); err != nil || !info.IsDir() {

@@ -4,16 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/budecosystem/budcluster/hub/internal/dapr"
-	"github.com/budecosystem/budcluster/hub/internal/invalid"
 	"github.com/budecosystem/budcluster/hub/internal/mirror"
-	"github.com/budecosystem/budcluster/hub/internal/operation"
 	"github.com/budecosystem/budcluster/hub/internal/platform"
 	"github.com/budecosystem/budcluster/hub/internal/store"
-	"github.com/budecosystem/budcluster/hub/internal/workflow"
-	"github.com/budecosystem/budcluster/internal/kubeconfig"
 	"github.com/budecosystem/budcluster/internal/logkey"
 )
 
@@ -64,22 +59,4 @@ func (h *Hub) face(ctx context.Context, p *parts) (end func(), err error) {
 		stop()
 		client.Close()
 	}, nil
-}
-
-// register begins a registration that the platform asks for.
-func (r *rules) register(ctx context.Context, actor string, req platform.Registration) (*workflow.Workflow, error) {
-	if err := checkKubeconfig(req.Kubeconfig); err != nil {
-		return nil, err
-	}
-	w, _, err := r.operation.Register(ctx, actor, operation.Register{Name: req.Name, Existing: req.Existing, IngressURL: req.IngressURL, Reply: req.Reply})
-	return w, err //nolint:wrapcheck // a sentence already
-}
-
-// checkKubeconfig refuses a file that cannot be used, field by field.
-func checkKubeconfig(file []byte) error {
-	_, err := kubeconfig.Parse(file, kubeconfig.Options{Now: time.Now()})
-	for _, e := range kubeconfig.Errors(err) { // the first is what to correct first
-		return invalid.New("kubeconfig."+e.Field, "%s", e.Message)
-	}
-	return err
 }

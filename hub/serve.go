@@ -18,6 +18,7 @@ import (
 	"github.com/budecosystem/budcluster/charts"
 	"github.com/budecosystem/budcluster/hub/internal/agentapi"
 	"github.com/budecosystem/budcluster/hub/internal/api"
+	"github.com/budecosystem/budcluster/hub/internal/bootstrap"
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
 	"github.com/budecosystem/budcluster/hub/internal/enroll"
 	"github.com/budecosystem/budcluster/hub/internal/gateway"
@@ -81,6 +82,9 @@ func (h *Hub) serve(ctx context.Context, url string) error {
 		return err
 	}
 	defer closeWork()
+	if p.onboard, err = h.onboarder(r, st); err != nil {
+		return err
+	}
 	closeFace, err := h.face(ctx, p)
 	if err != nil {
 		return err
@@ -98,6 +102,7 @@ type parts struct {
 	registry *prometheus.Registry
 	ping     func(context.Context) error
 	gateway  *gateway.Gateway
+	onboard  *bootstrap.Onboarder
 	hooks    *webhook.Service
 	group    run.Group
 }

@@ -57,7 +57,8 @@ func TestDefaultConfigIsGoldenAndLoads(t *testing.T) {
 	require.NoError(t, config.Load(&cfg, config.Source{File: file}))
 	require.Empty(t, cfg.Tunnel.Names)
 	require.Empty(t, cfg.Webhooks.AllowedNetworks)
-	cfg.Tunnel.Names, cfg.Webhooks.AllowedNetworks = nil, nil
+	require.Empty(t, cfg.Bootstrap.DenyNetworks)
+	cfg.Tunnel.Names, cfg.Webhooks.AllowedNetworks, cfg.Bootstrap.DenyNetworks = nil, nil, nil
 	require.Equal(t, hub.Defaults(), cfg)
 }
 

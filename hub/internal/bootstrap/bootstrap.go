@@ -36,7 +36,10 @@ type Config struct {
 	Pin func(ctx context.Context) (string, error)
 	// Addresses limits which API servers are dialed.
 	Addresses kubeconfig.Addresses
-	Logger    *slog.Logger
+	// AllowInsecure accepts servers whose certificate nobody checks, for every
+	// Request.
+	AllowInsecure bool
+	Logger        *slog.Logger
 	// Namespace and Release are install's defaults when empty.
 	Namespace, Release string
 	// Now is time.Now when nil.
@@ -80,6 +83,7 @@ type Request struct {
 // Check says what is wrong with a file, without contacting anybody: an
 // invalid.Error for each field.
 func (i *Installer) Check(req Request) error {
+	req.AllowInsecure = req.AllowInsecure || i.cfg.AllowInsecure
 	_, err := i.parse(req)
 	return err
 }
@@ -101,6 +105,7 @@ func (i *Installer) parse(req Request) (*kubeconfig.Config, error) {
 // cannot be used is an *Error.
 func (i *Installer) Begin(ctx context.Context, req Request) (*Run, error) {
 	defer clear(req.Kubeconfig)
+	req.AllowInsecure = req.AllowInsecure || i.cfg.AllowInsecure
 	parsed, err := i.parse(req)
 	if err != nil {
 		return nil, err
