@@ -80,6 +80,7 @@ func (s *Service) Undo(kind workflow.EffectKind) (flow.Undo, bool) {
 	undo, ok := map[workflow.EffectKind]flow.Undo{
 		workflow.EffectRelease: s.undoRelease,
 		workflow.EffectCluster: s.undoCluster,
+		workflow.EffectAgent:   s.undoAgent,
 	}[kind]
 	return undo, ok
 }

@@ -13,9 +13,10 @@
 //
 // What a run makes it records before it makes it (workflow.Effect): a release
 // that was not wanted before, an entry in the register. Cancel and failure take
-// back exactly that. A cluster whose agent a person installed stays in the
-// register when its registration fails, for it is the person's; registering it
-// again is one command.
+// back exactly that: also an agent that the hub installed, which then removes
+// itself. A cluster whose agent a person installed stays in the register when
+// its registration fails, for it is the person's; registering it again is one
+// command.
 //
 // What this package does not do: it knows neither HTTP nor the platform's
 // envelopes, and keeps no kubeconfig.

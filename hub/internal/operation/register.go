@@ -26,6 +26,10 @@ type Register struct {
 	Components map[string]component.Wish
 	// Existing registers a cluster that is in the register already.
 	Existing bool
+	// Installs: the hub itself installs the agent, and says how far it is by the
+	// cluster's degradations (Installing, NotInstalled). Such an agent goes again
+	// when the registration fails.
+	Installs bool
 	// Reply is whom to tell, in notify's form.
 	Reply   json.RawMessage
 	RetryOf uuid.UUID
@@ -37,7 +41,15 @@ type registerInput struct {
 	Labels     map[string]string         `json:"labels,omitempty"`
 	IngressURL string                    `json:"ingressURL,omitempty"`
 	Components map[string]component.Wish `json:"components,omitempty"`
+	Installs   bool                      `json:"installs,omitempty"`
 }
+
+// The reasons of degradations of a cluster whose agent the hub installs. The
+// agent's own take their place when it connects.
+const (
+	Installing   = "AgentInstalling"
+	NotInstalled = "AgentNotInstalled"
+)
 
 // Register enters the cluster and begins to make it ready, in one transaction.
 // Its agent may be there or come later; the workflow waits for it.
@@ -58,13 +70,21 @@ func (s *Service) Register(ctx context.Context, actor string, req Register) (w *
 		}
 		w, err = s.cfg.Workflows.Start(ctx, actor, workflow.Request{
 			Kind: workflow.RegisterCluster, ClusterID: c.ID, ClusterName: c.Name, Exclusive: true, Reply: req.Reply, RetryOf: req.RetryOf,
-			Input: registerInput{Name: req.Name, Labels: req.Labels, IngressURL: req.IngressURL, Components: req.Components},
+			Input: registerInput{Name: req.Name, Labels: req.Labels, IngressURL: req.IngressURL, Components: req.Components, Installs: req.Installs},
 			Steps: s.registerSteps(),
 		})
-		if err != nil || req.Existing {
+		if err != nil {
 			return err //nolint:wrapcheck // a sentence already
 		}
-		return s.cfg.Workflows.RecordEffect(ctx, w.ID, workflow.EffectCluster, c.Name, c.ID) //nolint:wrapcheck // a sentence already
+		if !req.Existing {
+			if err := s.cfg.Workflows.RecordEffect(ctx, w.ID, workflow.EffectCluster, c.Name, c.ID); err != nil {
+				return err //nolint:wrapcheck // a sentence already
+			}
+		}
+		if !req.Installs || c.JoinedAt != nil { // one that is there is not this run's
+			return nil
+		}
+		return s.cfg.Workflows.RecordEffect(ctx, w.ID, workflow.EffectAgent, c.Name, c.ID) //nolint:wrapcheck // a sentence already
 	})
 	return w, c, err
 }
@@ -114,10 +134,31 @@ func (s *Service) connect(ctx context.Context, t *workflow.Turn) (workflow.Outco
 	case cluster.StateRevoked, cluster.StateRetired:
 		return workflow.Failed(string(state), fmt.Sprintf("cluster %s is %s; give it a new join token, then register it again", c.Name, strings.ToLower(string(state)))), nil
 	case cluster.StatePending:
+		in, err := input[registerInput](t.Workflow)
+		if err != nil {
+			return workflow.Outcome{}, err
+		}
+		if in.Installs {
+			return installing(c), nil
+		}
 		return workflow.Waiting(fmt.Sprintf("install the agent with the command that `budcluster token create %s` shows", c.Name), time.Time{}, "cluster"), nil
 	default:
 		return workflow.Waiting(lastSeen(c), time.Time{}, "cluster"), nil
 	}
+}
+
+// installing is how far the installation of the agent is.
+func installing(c *cluster.Cluster) workflow.Outcome {
+	message := "the hub installs the agent"
+	for _, d := range c.Degraded {
+		switch d.Reason {
+		case NotInstalled:
+			return workflow.Failed(NotInstalled, d.Message)
+		case Installing:
+			message += ": " + d.Message
+		}
+	}
+	return workflow.Waiting(message, time.Time{}, "cluster")
 }
 
 func lastSeen(c *cluster.Cluster) string {

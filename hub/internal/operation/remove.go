@@ -149,6 +149,8 @@ func (s *Service) undoCluster(ctx context.Context, w *workflow.Workflow, e workf
 		return workflow.Completed("it is gone"), nil
 	case err != nil:
 		return workflow.Outcome{}, err //nolint:wrapcheck // a sentence already
+	case c.RetiredAt != nil:
+		return workflow.Completed("it is gone"), nil
 	case c.JoinedAt != nil:
 		return workflow.Completed("the agent of a person stays"), nil
 	}
@@ -156,4 +158,26 @@ func (s *Service) undoCluster(ctx context.Context, w *workflow.Workflow, e workf
 		return workflow.Outcome{}, err //nolint:wrapcheck // a sentence already
 	}
 	return workflow.Completed("it is gone"), nil
+}
+
+// undoAgent takes back an agent that this hub installed: it removes what is
+// ours, then itself. One that never connected its installer takes back.
+func (s *Service) undoAgent(ctx context.Context, w *workflow.Workflow, e workflow.Effect) (workflow.Outcome, error) {
+	c, err := s.cfg.Clusters.Get(ctx, e.ClusterID.String())
+	switch {
+	case errors.Is(err, cluster.ErrNotFound):
+		return workflow.Completed("it is gone"), nil
+	case err != nil:
+		return workflow.Outcome{}, err //nolint:wrapcheck // a sentence already
+	case c.JoinedAt == nil:
+		return workflow.Completed("it never connected"), nil
+	}
+	c, err = s.cfg.Clusters.Retire(ctx, w.CreatedBy, c.ID.String(), false)
+	if errors.Is(err, cluster.ErrUnreachable) {
+		return workflow.Failed("Unreachable", err.Error()), nil
+	}
+	if err != nil {
+		return workflow.Outcome{}, err //nolint:wrapcheck // a sentence already
+	}
+	return retired(c, false), nil
 }

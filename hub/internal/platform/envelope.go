@@ -99,11 +99,20 @@ type temporary interface {
 	Temporary() bool
 }
 
+// ConflictError is that what is asked for is there already. It is a sentence.
+type ConflictError struct{ Message string }
+
+// Error is the message.
+func (e *ConflictError) Error() string { return e.Message }
+
 // problem chooses the envelope for what a rule says. at is where in the request
 // its fields are.
 func (s *Server) problem(ctx context.Context, at []string, err error) answer {
 	if fields := invalid.Of(err); len(fields) > 0 {
 		return refusal(at, fields)
+	}
+	if conflict, is := errors.AsType[*ConflictError](err); is {
+		return failed(http.StatusConflict, "%s", conflict)
 	}
 	if foreign, is := errors.AsType[temporary](err); is {
 		if foreign.Temporary() {

@@ -1,0 +1,228 @@
+package hub
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/budecosystem/budcluster/hub/internal/bootstrap"
+	"github.com/budecosystem/budcluster/hub/internal/cluster"
+	"github.com/budecosystem/budcluster/hub/internal/enroll"
+	"github.com/budecosystem/budcluster/hub/internal/operation"
+	"github.com/budecosystem/budcluster/hub/internal/page"
+	"github.com/budecosystem/budcluster/hub/internal/platform"
+	"github.com/budecosystem/budcluster/hub/internal/store"
+	"github.com/budecosystem/budcluster/hub/internal/workflow"
+	"github.com/budecosystem/budcluster/internal/install"
+	"github.com/budecosystem/budcluster/internal/kubeconfig"
+	"github.com/budecosystem/budcluster/internal/logkey"
+	"github.com/budecosystem/budcluster/internal/secret"
+)
+
+// connectWithin is how long an agent that was installed may take to connect.
+const connectWithin = 10 * time.Minute
+
+// installs brings agents into clusters of which the platform uploads a
+// kubeconfig.
+//
+//	register ── Begin: file checked, cluster asked who it is ── in the request: a bad file begins nothing
+//	   └─ workflow, join token ──► Run ── Go ── Await the agent ── Close
+//	                                 │ how far it is: the cluster's degradations, which the workflow's
+//	                                 │ first step reads, in whichever replica
+//	                                 └─ failed, or the workflow is to end: Undo
+//
+// The kubeconfig is in the child's memory only. A hub that dies leaves a child
+// that ends what it has begun; the agent then joins by itself.
+type installs struct {
+	*parts
+	log       *slog.Logger
+	installer *bootstrap.Installer
+	jobs      chan job
+}
+
+// job is one installation that may begin.
+type job struct {
+	run      *bootstrap.Run
+	cluster  *cluster.Cluster
+	workflow uuid.UUID
+	token    secret.String
+}
+
+func (h *Hub) newInstalls(p *parts) (*installs, error) {
+	program := h.opts.AgentProgram
+	if program == "" {
+		own, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("find the agent's program: %w", err)
+		}
+		program = filepath.Join(filepath.Dir(own), "budcluster-agent")
+	}
+	installer, err := bootstrap.New(bootstrap.Config{
+		Binary: program, HubAddresses: []string{h.cfg.Tunnel.Address}, Logger: h.component("bootstrap"), Addresses: kubeconfig.Addresses{AllowLoopback: h.cfg.Dev},
+		Pin: func(ctx context.Context) (string, error) {
+			authority, err := p.enroll.Authority(ctx)
+			if err != nil {
+				return "", err //nolint:wrapcheck // a sentence already
+			}
+			return authority.Pin(), nil
+		},
+	})
+	return &installs{parts: p, log: h.component("installs"), installer: installer, jobs: make(chan job)}, err //nolint:wrapcheck // names what is missing
+}
+
+// register begins a registration that the platform asks for.
+func (i *installs) register(ctx context.Context, actor string, req platform.Registration) (w *workflow.Workflow, err error) {
+	run, err := i.installer.Begin(ctx, bootstrap.Request{Kubeconfig: req.Kubeconfig})
+	if err != nil {
+		return nil, err //nolint:wrapcheck // a sentence already
+	}
+	defer func() {
+		if err != nil {
+			run.Close()
+		}
+	}()
+	if err := i.unique(ctx, run.Found().UID, req); err != nil {
+		return nil, err
+	}
+	w, c, err := i.operation.Register(ctx, actor, operation.Register{
+		Name: req.Name, Existing: req.Existing, IngressURL: req.IngressURL, Reply: req.Reply, Installs: true,
+	})
+	if err != nil {
+		return nil, err //nolint:wrapcheck // a sentence already
+	}
+	if err := i.begin(ctx, actor, job{run: run, cluster: c, workflow: w.ID}); err != nil {
+		run.Close()
+		i.say(ctx, c, operation.NotInstalled, err.Error()) // the workflow ends by that, and says so
+	}
+	return w, nil
+}
+
+// unique refuses a cluster that is registered under another name.
+func (i *installs) unique(ctx context.Context, uid string, req platform.Registration) error {
+	p := page.Page{Limit: page.MaxLimit}
+	for {
+		some, next, err := i.clusters.List(ctx, p)
+		if err != nil {
+			return err //nolint:wrapcheck // a sentence already
+		}
+		for _, c := range some {
+			if c.UID == uid && (!req.Existing || c.ID.String() != req.Name) {
+				return &platform.ConflictError{Message: fmt.Sprintf("This cluster is registered already, as %q (its id is %s); use that entry, or remove it first.", c.Name, c.ID)}
+			}
+		}
+		if next == "" {
+			return nil
+		}
+		p.Cursor = next
+	}
+}
+
+// begin makes a join token and hands the installation to Run.
+func (i *installs) begin(ctx context.Context, actor string, j job) error {
+	if j.cluster.JoinedAt != nil && j.run.Found().AgentVersion != "" { // it is there, and the workflow waits for it
+		j.run.Close()
+		return nil
+	}
+	var err error
+	if _, j.token, err = i.enroll.CreateToken(ctx, actor, j.cluster.ID, enroll.TokenOptions{}); err != nil {
+		return fmt.Errorf("make a join token: %w", err)
+	}
+	select {
+	case i.jobs <- j:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("begin the installation: %w", context.Cause(ctx))
+	}
+}
+
+// Run carries installations out until ctx ends. Then it waits for none: a child
+// ends by itself what it has begun.
+func (i *installs) Run(ctx context.Context) error {
+	var running sync.WaitGroup
+	defer running.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case j := <-i.jobs:
+			running.Go(func() { i.carry(ctx, j) })
+		}
+	}
+}
+
+// carry installs the agent, waits until it is connected, and takes it back when
+// that fails or nobody wants it any more.
+func (i *installs) carry(ctx context.Context, j job) {
+	defer j.run.Close()
+	wanted, stop := i.wanted(ctx, j)
+	defer stop()
+	said := ""
+	progress := func(s install.Stage) {
+		if text := cmp.Or(s.Message, string(s.Stage)); s.Stage == install.Waiting && text != said {
+			said = text
+			i.say(ctx, j.cluster, operation.Installing, text)
+		}
+	}
+	err := j.run.Go(ctx, bootstrap.Order{JoinToken: j.token}, progress)
+	if err == nil {
+		err = j.run.Await(wanted, progress)
+	}
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	if c, gone := i.clusters.Get(ctx, j.cluster.ID.String()); gone == nil && c.JoinedAt != nil {
+		return // it connected after all, and goes by itself if it has to
+	}
+	i.log.WarnContext(ctx, "agent was not installed; it is taken back", slog.String(logkey.Cluster, j.cluster.Name), slog.Any(logkey.Error, err))
+	message := err.Error()
+	left, undo := j.run.Undo(ctx)
+	for _, what := range left {
+		message += "; this is still there: " + what
+	}
+	if undo != nil {
+		message += "; it could not be taken back: " + undo.Error()
+	}
+	i.say(ctx, j.cluster, operation.NotInstalled, message)
+}
+
+// wanted ends when the workflow is to end, or the agent has taken too long.
+func (i *installs) wanted(ctx context.Context, j job) (context.Context, context.CancelFunc) {
+	ctx, end := context.WithTimeoutCause(ctx, connectWithin, fmt.Errorf("the agent was installed and did not connect within %s", connectWithin))
+	wake, stop := i.wakes.Subscribe(store.ChannelEvents, j.cluster.ID.String())
+	go func() {
+		defer stop()
+		poll := time.NewTicker(5 * time.Second) // a lost wake-up costs this
+		defer poll.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-wake:
+			case <-poll.C:
+			}
+			w, err := i.workflows.Get(ctx, j.workflow.String())
+			if errors.Is(err, workflow.ErrNotFound) || err == nil && (w.CancelledAt != nil || w.Status == workflow.StatusUndoing || w.Status.Terminal()) {
+				end()
+				return
+			}
+		}
+	}()
+	return ctx, end
+}
+
+// say writes how far the installation is, for the workflow and for people.
+func (i *installs) say(ctx context.Context, c *cluster.Cluster, reason, message string) {
+	ctx = context.WithoutCancel(ctx) // the last word counts
+	err := i.clusters.SetDegraded(ctx, c.ID, []cluster.Degradation{{Reason: reason, Message: message, Since: time.Now()}})
+	if err != nil && !errors.Is(err, cluster.ErrNotFound) {
+		i.log.ErrorContext(ctx, "the state of an installation could not be written", slog.String(logkey.Cluster, c.Name), slog.Any(logkey.Error, err))
+	}
+}
