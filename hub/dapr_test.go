@@ -1,8 +1,15 @@
 package hub_test
 
 import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -10,6 +17,7 @@ import (
 	"github.com/budecosystem/budcluster/hub"
 	"github.com/budecosystem/budcluster/hub/hubapi"
 	"github.com/budecosystem/budcluster/hub/hubtest"
+	"github.com/budecosystem/budcluster/hub/internal/dapr"
 	"github.com/budecosystem/budcluster/hub/internal/dapr/daprtest"
 )
 
@@ -23,7 +31,7 @@ func onDapr(t *testing.T, appID string) (*hubtest.Hub, *daprtest.Sidecar) {
 		c.Workflows.Engine = hub.EngineDapr
 		c.Dapr.Enabled, c.Dapr.AppID, c.Dapr.APITokenFile = true, appID, token
 		c.Dapr.HTTPAddress, c.Dapr.GRPCAddress = sidecar.Forward(t)
-		c.Dapr.PubSub, c.Dapr.AppListen = daprtest.PubSub, "127.0.0.1:0"
+		c.Dapr.PubSub, c.Dapr.StateStore = daprtest.PubSub, daprtest.StateStore
 	})), sidecar
 }
 
@@ -69,4 +77,85 @@ func await(t *testing.T, h *hubtest.Hub, id string, want hubapi.StepStatus) {
 		require.False(t, w.Status.Terminal(), "it ended: %s %s", w.Status, w.Message)
 	}
 	t.Fatalf("no step of %s became %s", id, want)
+}
+
+// behind makes what a sidecar sees of a hub that is not there yet: the sidecar
+// asks for the hub's subscriptions when it starts, and the hub starts after it.
+func behind(t *testing.T) (app http.Handler, open func(platformURL string)) {
+	t.Helper()
+	there := make(chan struct{})
+	var proxy *httputil.ReverseProxy // set before there is closed
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case <-there:
+				proxy.ServeHTTP(w, r)
+			case <-r.Context().Done():
+			}
+		}), func(platformURL string) {
+			to, err := url.Parse(platformURL)
+			require.NoError(t, err)
+			proxy = httputil.NewSingleHostReverseProxy(to)
+			close(there)
+		}
+}
+
+// TestPlatformHearsOfWhatItAskedFor: another service calls the hub by its
+// app-id, and gets what becomes of that on its own topic: in order, with one
+// result at the end.
+func TestPlatformHearsOfWhatItAskedFor(t *testing.T) {
+	t.Parallel()
+	app, open := behind(t)
+	sidecar := daprtest.Start(t, daprtest.SidecarConfig{Store: daprtest.Redis, App: app})
+	token := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(token, []byte(daprtest.Token), 0o600))
+	h := hubtest.New(t, hubtest.With(func(c *hub.Config) {
+		c.Dapr.Enabled, c.Dapr.APITokenFile, c.Dapr.AppTokenFile = true, token, token
+		c.Dapr.HTTPAddress, c.Dapr.GRPCAddress = sidecar.Forward(t)
+		c.Dapr.PubSub, c.Dapr.StateStore = daprtest.PubSub, daprtest.StateStore
+		c.Dapr.ConfigStore, c.Dapr.SecretStore = daprtest.ConfigurationStore, daprtest.SecretStore
+	}))
+	open(h.PlatformURL)
+	budapp := daprtest.NewApp(daprtest.TopicPeers)
+	peer := daprtest.Start(t, daprtest.SidecarConfig{Store: daprtest.Redis, AppID: "budapp", App: budapp})
+
+	made := h.Create("alpha")
+	const theirs = "3c0ffee0-0000-4000-8000-000000000003"
+	body := fmt.Sprintf(`{"cluster_id":%q,"force":true,"source":"budapp","source_topic":%q,`+
+		`"notification_metadata":{"name":"bud-internal","subscriber_ids":null,"workflow_id":%q}}`, made.Cluster.ID, daprtest.TopicPeers, theirs)
+	request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/cluster/delete", strings.NewReader(body))
+	request.Header.Set("Content-Type", "application/json")
+	status, answer := peer.Invoke(t, daprtest.AppID, request)
+	require.Equal(t, http.StatusOK, status, "%s", answer)
+
+	var heard []string
+	for results := 0; results == 0; {
+		e, err := dapr.ParseEvent(budapp.Delivered(t, daprtest.TopicPeers))
+		require.NoError(t, err)
+		require.Equal(t, "budcluster", e.Source)
+		if e.Fields["payload"] == nil {
+			heard = append(heard, e.Type)
+			continue
+		}
+		var payload struct {
+			Type       string `json:"type"`
+			Event      string `json:"event"`
+			WorkflowID string `json:"workflow_id"`
+			Content    struct {
+				Status string `json:"status"`
+			} `json:"content"`
+		}
+		require.NoError(t, json.Unmarshal(e.Fields["payload"], &payload))
+		require.Equal(t, theirs, payload.WorkflowID)
+		require.Equal(t, "delete_cluster", payload.Type)
+		heard = append(heard, payload.Event+" "+payload.Content.Status)
+		if payload.Event == "results" {
+			results++
+		}
+	}
+	require.Equal(t, "results COMPLETED", heard[len(heard)-1], "%q", heard)
+	t.Logf("heard %q", heard)
+
+	names, err := peer.Client(t).Get(t.Context(), daprtest.StateStore, "__metadata__"+daprtest.AppID)
+	require.NoError(t, err)
+	require.Contains(t, string(names.Value), daprtest.TopicOwn, "peers find the hub's topic there")
 }
