@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -55,8 +56,12 @@ func awaitAsBefore(t *testing.T, before map[thing]string) {
 // agent remove that.
 func (s *site) furnish(t *testing.T, name string) {
 	t.Helper()
-	s.upgradeAgent(t, "--set-json", fmt.Sprintf(
-		`'rbac.installer.extraRules=[{"apiGroups":[""],"resources":["namespaces"],"resourceNames":["%s"],"verbs":["delete"]}]'`, name))
+	chart := regexp.MustCompile(`https?://\S+\.tgz`).FindString(s.command)
+	// Roles alone change: the agent's pod stays as it is.
+	out, err := shell(t, fmt.Sprintf("helm upgrade %s %s --namespace %s --reuse-values --set-json "+
+		`'rbac.installer.extraRules=[{"apiGroups":[""],"resources":["namespaces"],"resourceNames":["%s"],"verbs":["delete"]}]'`,
+		agentRelease, chart, s.namespace, name))
+	require.NoError(t, err, out)
 	a := newApp(t, s, name)
 	r := a.apply(t, values{}, func(r *hubapi.ReleaseRequest) {
 		r.Leftovers = []hubapi.Leftover{{APIVersion: "v1", Kind: "Namespace", Object: name, IfUnused: true}}
