@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -134,48 +135,64 @@ func NewDeliverer(cfg DelivererConfig) (*Deliverer, error) {
 func (d *Deliverer) Run(ctx context.Context) error {
 	sweep := time.NewTicker(d.cfg.Sweep)
 	defer sweep.Stop()
+	crew := run.NewCrew(d.cfg.Lanes)
 	for {
-		if _, err := d.Deliver(ctx); err != nil && ctx.Err() == nil {
-			d.log.WarnContext(ctx, "messages were not delivered; it is tried again", slog.Any(logkey.Error, err))
-		}
+		_, err := d.man(ctx, crew, func(int) {})
+		d.warn(ctx, errors.Join(err, crew.Errors()))
 		select {
 		case <-ctx.Done():
+			d.warn(context.WithoutCancel(ctx), crew.Wait())
 			return nil
 		case <-d.cfg.Wake:
+		case <-crew.Done():
 		case <-sweep.C:
-			if err := d.tidy(ctx); err != nil && ctx.Err() == nil {
-				d.log.WarnContext(ctx, "outbox was not tidied; it is tried again", slog.Any(logkey.Error, err))
-			}
+			d.warn(ctx, d.tidy(ctx))
 		}
 	}
 }
 
-// Deliver delivers what is due now, lane by lane, and returns how many
-// messages that was.
-func (d *Deliverer) Deliver(ctx context.Context) (sent int, err error) {
-	for ctx.Err() == nil {
-		now := d.now().UTC()
-		claims, err := d.cfg.Queue.OutboxClaim(ctx, now, now.Add(lease), d.cfg.Lanes)
-		if err != nil {
-			return sent, fmt.Errorf("claim messages: %w", err)
+func (d *Deliverer) warn(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil {
+		d.log.WarnContext(ctx, "outbox was not served; it is tried again", slog.Any(logkey.Error, err))
+	}
+}
+
+// Deliver delivers what is due now and returns when nothing is left, with how
+// many messages that was.
+func (d *Deliverer) Deliver(ctx context.Context) (int, error) {
+	var ended atomic.Int64
+	crew := run.NewCrew(d.cfg.Lanes)
+	for {
+		more, err := d.man(ctx, crew, func(n int) { ended.Add(int64(n)) })
+		if err != nil || ctx.Err() != nil || (more == 0 && crew.Idle()) {
+			err = errors.Join(err, crew.Wait())
+			return int(ended.Load()), err
 		}
-		counts := make([]int, len(claims))
-		places := make([]int, len(claims))
-		for i := range places {
-			places[i] = i
-		}
-		err = run.Each(ctx, d.cfg.Lanes, places, func(ctx context.Context, i int) (err error) {
-			counts[i], err = d.lane(ctx, claims[i])
-			return err
-		})
-		for _, n := range counts {
-			sent += n
-		}
-		if err != nil || len(claims) < d.cfg.Lanes {
-			return sent, err
+		if more == 0 || crew.Free() == 0 {
+			<-crew.Done()
 		}
 	}
-	return sent, nil
+}
+
+// man has the crew serve lanes that are due, as many as it is free for: a lane
+// that is slow, or whose topic hangs, keeps one hand busy and no more.
+func (d *Deliverer) man(ctx context.Context, crew *run.Crew, ended func(int)) (claimed int, err error) {
+	if crew.Free() == 0 || ctx.Err() != nil {
+		return 0, nil
+	}
+	now := d.now().UTC()
+	claims, err := d.cfg.Queue.OutboxClaim(ctx, now, now.Add(lease), crew.Free())
+	if err != nil {
+		return 0, fmt.Errorf("claim messages: %w", err)
+	}
+	for _, c := range claims {
+		crew.Go(ctx, func(ctx context.Context) error {
+			n, err := d.lane(ctx, c)
+			ended(n)
+			return err
+		})
+	}
+	return len(claims), nil
 }
 
 // lane delivers the messages of one lane in their order, until one fails, none

@@ -136,6 +136,47 @@ func metric(tb testing.TB, r *prometheus.Registry, name string) float64 {
 	return 0
 }
 
+// A topic at which the broker hangs keeps one hand busy; the others deliver
+// all the rest.
+func TestHangingTopicHoldsUpNobodyElse(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const others = 7
+	b.write(t, uuid.New(), 2, "hangs")
+	for range others {
+		b.write(t, uuid.New(), 3, "t")
+	}
+	released, took := make(chan struct{}), make(chan struct{}, 3*others)
+	to := hanging{released: released, took: took}
+	d := deliverer(t, b.store, to, func(cfg *notify.DelivererConfig) { cfg.Lanes = 2 })
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		n, err := d.Deliver(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 3*others+2, n)
+	})
+	for range 3 * others {
+		<-took
+	}
+	close(released)
+	ended.Wait()
+}
+
+// hanging is a broker that does not answer at one topic until it is released.
+type hanging struct {
+	released <-chan struct{}
+	took     chan<- struct{}
+}
+
+func (h hanging) Publish(_ context.Context, m notify.Message) error {
+	if m.Topic == "hangs" {
+		<-h.released
+		return nil
+	}
+	h.took <- struct{}{}
+	return nil
+}
+
 // What cannot be delivered is given up after the horizon, or at once when that
 // is certain; the next of its lane goes on.
 func TestDeadLetters(t *testing.T) {

@@ -82,44 +82,66 @@ func NewRunner(cfg RunnerConfig) (*Runner, error) {
 	return r, err
 }
 
-// Run tells until ctx ends.
+// Run tells until ctx ends. An attempt under way is then still brought to its
+// end.
 func (r *Runner) Run(ctx context.Context) error {
 	sweep := time.NewTicker(r.cfg.Sweep)
 	defer sweep.Stop()
+	crew := run.NewCrew(atOnce)
 	for {
-		if err := r.Turn(ctx); err != nil && ctx.Err() == nil {
-			r.log.WarnContext(ctx, "webhooks were not served; it is tried again", slog.Any(logkey.Error, err))
-		}
+		_, err := r.man(ctx, crew)
+		r.warn(ctx, errors.Join(err, crew.Errors()))
 		select {
 		case <-ctx.Done():
+			r.warn(context.WithoutCancel(ctx), crew.Wait())
 			return nil
 		case <-r.cfg.Wake:
+		case <-crew.Done():
 		case <-sweep.C:
-			if err := r.purge(ctx); err != nil && ctx.Err() == nil {
-				r.log.WarnContext(ctx, "old deliveries were not purged; it is tried again", slog.Any(logkey.Error, err))
-			}
+			r.warn(ctx, r.purge(ctx))
 		}
+	}
+}
+
+func (r *Runner) warn(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil {
+		r.log.WarnContext(ctx, "webhooks were not served; it is tried again", slog.Any(logkey.Error, err))
 	}
 }
 
 // Turn tells every webhook that is due what there is for it now.
 func (r *Runner) Turn(ctx context.Context) error {
-	for ctx.Err() == nil {
-		latest, err := r.cfg.Feed.Latest(ctx)
-		if err != nil {
-			return fmt.Errorf("find the newest event: %w", err)
+	crew := run.NewCrew(atOnce)
+	for {
+		more, err := r.man(ctx, crew)
+		if err != nil || ctx.Err() != nil || (more == 0 && crew.Idle()) {
+			return errors.Join(err, crew.Wait())
 		}
-		now := r.now().UTC()
-		claims, err := r.cfg.Queue.WebhookClaim(ctx, now, now.Add(lease), latest, atOnce)
-		if err != nil {
-			return fmt.Errorf("claim webhooks: %w", err)
-		}
-		err = run.Each(ctx, atOnce, claims, func(ctx context.Context, c Claim) error { return r.serve(ctx, c, latest) })
-		if err != nil || len(claims) == 0 {
-			return err
+		if more == 0 || crew.Free() == 0 {
+			<-crew.Done()
 		}
 	}
-	return nil
+}
+
+// man has the crew serve webhooks that are due, as many as it is free for: one
+// that is slow keeps one hand busy and no more.
+func (r *Runner) man(ctx context.Context, crew *run.Crew) (claimed int, err error) {
+	if crew.Free() == 0 || ctx.Err() != nil {
+		return 0, nil
+	}
+	latest, err := r.cfg.Feed.Latest(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("find the newest event: %w", err)
+	}
+	now := r.now().UTC()
+	claims, err := r.cfg.Queue.WebhookClaim(ctx, now, now.Add(lease), latest, crew.Free())
+	if err != nil {
+		return 0, fmt.Errorf("claim webhooks: %w", err)
+	}
+	for _, c := range claims {
+		crew.Go(ctx, func(ctx context.Context) error { return r.serve(ctx, c, latest) })
+	}
+	return len(claims), nil
 }
 
 // serve tells one webhook up to turnEvents events, and gives the claim back.

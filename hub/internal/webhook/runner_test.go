@@ -195,6 +195,44 @@ func TestReplicasShare(t *testing.T) {
 	}
 }
 
+// Receivers that hang keep one hand each busy; the others are told meanwhile,
+// and again when there is more.
+func TestHangingReceiverDelaysNobodyElse(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	to, other := newReceiver(t), newReceiver(t)
+	b.hook(t, "hangs", to, nil)
+	b.hook(t, "works", other, nil)
+	b.happen(t, event.NodeAdded, uuid.Nil, "a")
+	released, wake := make(chan struct{}), make(chan struct{}, 1)
+	took := make(chan struct{}, 2)
+	r := b.runner(t, func(cfg *webhook.RunnerConfig) {
+		cfg.Wake, cfg.Sweep = wake, time.Hour
+		cfg.Poster = posterFunc(func(ctx context.Context, p webhook.Post) (int, error) {
+			if p.URL == to.URL+"/in" {
+				<-released
+			}
+			status, err := b.post.Post(ctx, p)
+			if p.URL == other.URL+"/in" {
+				took <- struct{}{}
+			}
+			return status, err
+		})
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	var ended sync.WaitGroup
+	ended.Go(func() { require.NoError(t, r.Run(ctx)) })
+	<-took
+	b.happen(t, event.NodeAdded, uuid.Nil, "b")
+	wake <- struct{}{}
+	<-took
+	require.Equal(t, []string{"a", "b"}, other.subjects())
+	cancel()
+	close(released)
+	ended.Wait()
+	require.Equal(t, []string{"a"}, to.subjects(), "brought to its end")
+}
+
 // A replica that died delays a webhook by its lease. One that only seemed dead
 // changes nothing when it comes back.
 func TestLease(t *testing.T) {
