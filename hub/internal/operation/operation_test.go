@@ -151,6 +151,30 @@ func TestForceTakesASilentClusterOut(t *testing.T) {
 	require.Len(t, done.Steps, 1)
 }
 
+// A removal waits for an agent that is gone for good, and says to use force.
+// Force was refused, as the cluster was busy with that very removal.
+func TestForceEndsWhatIsOnInTheCluster(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	wf, _, err := w.Register(t.Context(), "ann", operation.Register{Name: "kiel", Components: calm})
+	require.NoError(t, err)
+	w.reach(t, wf, func(now *workflow.Workflow) bool { return now.Steps[0].Status == workflow.StepWaiting })
+	_, err = w.Remove(t.Context(), "ann", operation.Remove{Cluster: "kiel"})
+	require.ErrorContains(t, err, `cluster "kiel" is busy with workflow `+wf.ID.String()+" (register_cluster)")
+	_, _, err = w.Register(t.Context(), "ann", operation.Register{Name: "kiel", Existing: true})
+	require.ErrorContains(t, err, `cluster "kiel" is busy with workflow `+wf.ID.String()+" (register_cluster)")
+	gone, err := w.Remove(t.Context(), "bob", operation.Remove{Cluster: "kiel", Force: true})
+	require.NoError(t, err)
+	require.Equal(t, workflow.StatusCompleted, w.end(t, gone).Status)
+	ended := w.end(t, wf)
+	require.Equal(t, workflow.StatusCancelled, ended.Status)
+	require.Equal(t, "cancelled by bob", ended.Message)
+	require.Equal(t, []string{"Cancelled"}, w.told(wf))
+	require.Equal(t, []string{"Completed"}, w.told(gone))
+	_, err = w.clusters.Get(t.Context(), "kiel")
+	require.ErrorIs(t, err, cluster.ErrNotFound)
+}
+
 func TestOneComponent(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
+	"github.com/budecosystem/budcluster/hub/internal/page"
 	"github.com/budecosystem/budcluster/hub/internal/workflow"
 )
 
@@ -38,10 +39,40 @@ func (s *Service) Remove(ctx context.Context, actor string, req Remove) (*workfl
 	if err != nil {
 		return nil, err //nolint:wrapcheck // a sentence already
 	}
-	return s.cfg.Workflows.Start(ctx, actor, workflow.Request{ //nolint:wrapcheck // a sentence already
-		Kind: workflow.RemoveCluster, ClusterID: c.ID, ClusterName: c.Name, Exclusive: true, Reply: req.Reply, RetryOf: req.RetryOf,
-		Input: removeInput{Force: req.Force}, Steps: s.removeSteps(c, req.Force),
+	var w *workflow.Workflow
+	err = s.cfg.Store.InTx(ctx, func(ctx context.Context) error {
+		if req.Force {
+			if err := s.interrupt(ctx, actor, c.ID); err != nil {
+				return err
+			}
+		}
+		// One with force waits for nobody: what is on may itself be waiting for the
+		// agent that does not answer.
+		w, err = s.cfg.Workflows.Start(ctx, actor, workflow.Request{
+			Kind: workflow.RemoveCluster, ClusterID: c.ID, ClusterName: c.Name, Exclusive: !req.Force, Reply: req.Reply, RetryOf: req.RetryOf,
+			Input: removeInput{Force: req.Force}, Steps: s.removeSteps(c, req.Force),
+		})
+		return err //nolint:wrapcheck // a sentence already
 	})
+	return w, err
+}
+
+// interrupt asks all that is on in a cluster to end, but for removals with
+// force: two of them do no harm to each other.
+func (s *Service) interrupt(ctx context.Context, actor string, clusterID uuid.UUID) error {
+	on, _, err := s.cfg.Workflows.List(ctx, workflow.Filter{ClusterID: &clusterID, Active: true}, page.Page{Limit: page.MaxLimit})
+	if err != nil {
+		return err //nolint:wrapcheck // a sentence already
+	}
+	for _, w := range on {
+		if in, err := input[removeInput](w); w.Kind == workflow.RemoveCluster && err == nil && in.Force {
+			continue
+		}
+		if _, err := s.cfg.Workflows.Cancel(ctx, actor, w.ID.String()); err != nil && !errors.Is(err, workflow.ErrFinished) {
+			return err //nolint:wrapcheck // a sentence already
+		}
+	}
+	return nil
 }
 
 func (s *Service) removeSteps(c *cluster.Cluster, force bool) []workflow.Step {

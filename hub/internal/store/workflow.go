@@ -28,16 +28,16 @@ func (s *Store) WakeWorkflows(ctx context.Context) {
 // WorkflowInsert adds a workflow with its steps.
 func (s *Store) WorkflowInsert(ctx context.Context, w *workflow.Workflow) error {
 	return s.InTx(ctx, func(ctx context.Context) error {
-		err := s.q.WorkflowInsert(ctx, s.db(ctx), sqlcgen.WorkflowInsertParams{
+		n, err := s.q.WorkflowInsert(ctx, s.db(ctx), sqlcgen.WorkflowInsertParams{
 			ID: w.ID, Kind: string(w.Kind), ClusterID: optional(w.ClusterID), ClusterName: w.ClusterName, Status: string(w.Status),
 			Input: w.Input, Reply: w.Reply, Exclusive: w.Exclusive, EtaUs: w.ETA.Microseconds(), CreatedBy: w.CreatedBy,
 			RetryOf: optional(w.RetryOf), CreatedAt: w.CreatedAt,
 		})
 		switch {
-		case violates(err, uniqueViolation, "workflows_exclusive_key"):
-			return workflow.ErrBusy
 		case err != nil:
 			return err
+		case n == 0: // no error, for the transaction has to be of use to say what is in the way
+			return workflow.ErrBusy
 		}
 		p := sqlcgen.StepInsertParams{WorkflowID: w.ID}
 		for i, step := range w.Steps {

@@ -1,6 +1,7 @@
--- name: WorkflowInsert :exec
+-- name: WorkflowInsert :execrows
 INSERT INTO workflows (id, kind, cluster_id, cluster_name, status, input, reply, exclusive, eta_us, created_by, retry_of, created_at)
-VALUES (@id, @kind, @cluster_id, @cluster_name, @status, @input, @reply, @exclusive, @eta_us, @created_by, @retry_of, @created_at);
+VALUES (@id, @kind, @cluster_id, @cluster_name, @status, @input, @reply, @exclusive, @eta_us, @created_by, @retry_of, @created_at)
+ON CONFLICT (cluster_id) WHERE exclusive AND finished_at IS NULL DO NOTHING;
 
 -- name: StepInsert :exec
 INSERT INTO workflow_steps (workflow_id, ordinal, name, title, milestone, release, status, typical_us)

@@ -375,9 +375,10 @@ func (q *Queries) WorkflowByID(ctx context.Context, db DBTX, id uuid.UUID) (Work
 	return i, err
 }
 
-const workflowInsert = `-- name: WorkflowInsert :exec
+const workflowInsert = `-- name: WorkflowInsert :execrows
 INSERT INTO workflows (id, kind, cluster_id, cluster_name, status, input, reply, exclusive, eta_us, created_by, retry_of, created_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+ON CONFLICT (cluster_id) WHERE exclusive AND finished_at IS NULL DO NOTHING
 `
 
 type WorkflowInsertParams struct {
@@ -395,8 +396,8 @@ type WorkflowInsertParams struct {
 	CreatedAt   time.Time
 }
 
-func (q *Queries) WorkflowInsert(ctx context.Context, db DBTX, arg WorkflowInsertParams) error {
-	_, err := db.Exec(ctx, workflowInsert,
+func (q *Queries) WorkflowInsert(ctx context.Context, db DBTX, arg WorkflowInsertParams) (int64, error) {
+	result, err := db.Exec(ctx, workflowInsert,
 		arg.ID,
 		arg.Kind,
 		arg.ClusterID,
@@ -410,7 +411,10 @@ func (q *Queries) WorkflowInsert(ctx context.Context, db DBTX, arg WorkflowInser
 		arg.RetryOf,
 		arg.CreatedAt,
 	)
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const workflowList = `-- name: WorkflowList :many
