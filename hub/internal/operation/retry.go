@@ -43,7 +43,12 @@ func (s *Service) retryRegister(ctx context.Context, actor string, w *workflow.W
 		return nil, err
 	}
 	req := Register{Name: in.Name, Labels: in.Labels, IngressURL: in.IngressURL, Components: in.Components, Reply: w.Reply, RetryOf: w.ID}
-	if c, err := s.cfg.Clusters.Get(ctx, w.ClusterID.String()); err == nil && c.RetiredAt == nil {
+	c, err := s.cfg.Clusters.Get(ctx, w.ClusterID.String())
+	here := err == nil && c.RetiredAt == nil
+	if in.Installs && !(here && c.JoinedAt != nil) {
+		return nil, &workflow.NotRetryableError{ID: w.ID, Reason: "the kubeconfig that it had was used once and is not kept; upload it again"}
+	}
+	if here {
 		req.Name, req.Existing = c.ID.String(), true
 	}
 	next, _, err := s.Register(ctx, actor, req)

@@ -1,0 +1,68 @@
+package operation_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/budecosystem/budcluster/hub/internal/cluster"
+	"github.com/budecosystem/budcluster/hub/internal/operation"
+	"github.com/budecosystem/budcluster/hub/internal/workflow"
+)
+
+// The hub installs the agent: how far that is, and why it failed, is read from
+// the cluster, whoever wrote it.
+func TestTheHubInstallsTheAgent(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	wf, c, err := w.Register(t.Context(), "ann", operation.Register{Name: "paris", Installs: true, Components: calm})
+	require.NoError(t, err)
+	waits := func(message string) {
+		w.reach(t, wf, func(now *workflow.Workflow) bool { return strings.Contains(now.Steps[0].Message, message) })
+	}
+	say := func(reason, message string) {
+		require.NoError(t, w.clusters.SetDegraded(t.Context(), c.ID, []cluster.Degradation{{Reason: reason, Message: message, Since: time.Now()}}))
+	}
+	waits("the hub installs the agent")
+	say(operation.Installing, "0 of 1 ready: ErrImagePull")
+	waits("the hub installs the agent: 0 of 1 ready: ErrImagePull")
+	say(operation.NotInstalled, "the image cannot be pulled")
+	done := w.end(t, wf)
+	require.Equal(t, workflow.StatusFailed, done.Status)
+	require.Equal(t, operation.NotInstalled, done.Reason)
+	require.Contains(t, done.Message, "the image cannot be pulled")
+	require.Equal(t, []string{"Failed"}, w.told(wf))
+	gone, err := w.clusters.Get(t.Context(), c.ID.String())
+	require.NoError(t, err)
+	require.NotNil(t, gone.RetiredAt, "the entry was this run's")
+	_, err = w.Retry(t.Context(), "ann", wf.ID.String())
+	require.ErrorIs(t, err, workflow.ErrNotRetryable)
+	require.ErrorContains(t, err, "upload it again")
+}
+
+// An agent that the hub installed goes again when the registration fails, after
+// what it has to remove; a person's stays.
+func TestAnInstalledAgentGoesWithItsRegistration(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	for name, installs := range map[string]bool{"ours": true, "a-persons": false} {
+		wf, c, err := w.Register(t.Context(), "ann", operation.Register{Name: name, Installs: installs, Components: calm})
+		require.NoError(t, err)
+		a := w.join(t, &agent{cluster: c.ID, gpu: true, fails: map[string]string{"hami": "hami-x7k2p: CrashLoopBackOff"}})
+		done := w.end(t, wf)
+		require.Equal(t, workflow.StatusFailed, done.Status, name)
+		require.NotContains(t, done.Message, "left behind", name)
+		after, err := w.clusters.Get(t.Context(), c.ID.String())
+		require.NoError(t, err)
+		if installs {
+			require.NotNil(t, after.RetiredAt)
+			require.NotNil(t, after.GoneAt, "the agent itself said so")
+			require.Equal(t, "retired", a.did()[len(a.did())-1], "after all that it removed")
+		} else {
+			require.Nil(t, after.RetiredAt)
+			require.NotContains(t, a.did(), "retired")
+		}
+	}
+}
