@@ -2,6 +2,7 @@ package release_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -115,9 +116,9 @@ func TestLeftovers(t *testing.T) {
 	r.Generation, r.Digest, r.Removed = 2, "sha256:2", true
 	b.upsert(t, r)
 	s := b.await(t, r.GetId(), "the namespace", func(s *agentv1.ReleaseStatus) bool {
-		return s.GetPhase() == string(agentv1.PhaseRemoved) || s.GetReason() == release.ReasonObjectsRemain
+		return s.GetReason() == release.ReasonObjectsRemain && strings.Contains(s.GetMessage(), "Namespace/"+own)
 	})
-	t.Log(s)
+	require.Contains(t, s.GetMessage(), "to be gone")
 	secrets := b.typed.CoreV1().Secrets(b.target)
 	_, err = secrets.Get(ctx, "made-later", metav1.GetOptions{})
 	require.False(t, exists(t, err))
