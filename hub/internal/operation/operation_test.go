@@ -91,6 +91,9 @@ func TestAFailedRegistrationUndoesWhatItMade(t *testing.T) {
 	again, err := w.Retry(t.Context(), "ann", wf.ID.String())
 	require.NoError(t, err)
 	require.Equal(t, wf.ID, again.RetryOf)
+	var in struct{ Name string }
+	require.NoError(t, json.Unmarshal(again.Input, &in))
+	require.Equal(t, "paris", in.Name, "and not its id, by which it was found: a retry of this one may have to enter it anew")
 	require.Equal(t, workflow.StatusCompleted, w.end(t, again).Status)
 }
 

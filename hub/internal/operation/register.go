@@ -70,7 +70,7 @@ func (s *Service) Register(ctx context.Context, actor string, req Register) (w *
 		}
 		w, err = s.cfg.Workflows.Start(ctx, actor, workflow.Request{
 			Kind: workflow.RegisterCluster, ClusterID: c.ID, ClusterName: c.Name, Exclusive: true, Reply: req.Reply, RetryOf: req.RetryOf,
-			Input: registerInput{Name: req.Name, Labels: req.Labels, IngressURL: req.IngressURL, Components: req.Components, Installs: req.Installs},
+			Input: registerInput{Name: c.Name, Labels: req.Labels, IngressURL: req.IngressURL, Components: req.Components, Installs: req.Installs},
 			Steps: s.registerSteps(),
 		})
 		if err != nil {
