@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,6 +23,7 @@ import (
 	"github.com/budecosystem/budcluster/internal/install"
 	"github.com/budecosystem/budcluster/internal/kubeconfig"
 	"github.com/budecosystem/budcluster/internal/logkey"
+	"github.com/budecosystem/budcluster/internal/run"
 	"github.com/budecosystem/budcluster/internal/secret"
 )
 
@@ -80,16 +80,16 @@ func (h *Hub) newInstalls(p *parts) (*installs, error) {
 
 // register begins a registration that the platform asks for.
 func (i *installs) register(ctx context.Context, actor string, req platform.Registration) (w *workflow.Workflow, err error) {
-	run, err := i.installer.Begin(ctx, bootstrap.Request{Kubeconfig: req.Kubeconfig})
+	child, err := i.installer.Begin(ctx, bootstrap.Request{Kubeconfig: req.Kubeconfig})
 	if err != nil {
 		return nil, err //nolint:wrapcheck // a sentence already
 	}
 	defer func() {
 		if err != nil {
-			run.Close()
+			child.Close()
 		}
 	}()
-	if err := i.unique(ctx, run.Found().UID, req); err != nil {
+	if err := i.unique(ctx, child.Found().UID, req); err != nil {
 		return nil, err
 	}
 	w, c, err := i.operation.Register(ctx, actor, operation.Register{
@@ -98,8 +98,8 @@ func (i *installs) register(ctx context.Context, actor string, req platform.Regi
 	if err != nil {
 		return nil, err //nolint:wrapcheck // a sentence already
 	}
-	if err := i.begin(ctx, actor, job{run: run, cluster: c, workflow: w.ID}); err != nil {
-		run.Close()
+	if err := i.begin(ctx, actor, job{run: child, cluster: c, workflow: w.ID}); err != nil {
+		child.Close()
 		i.say(ctx, c, operation.NotInstalled, err.Error()) // the workflow ends by that, and says so
 	}
 	return w, nil
@@ -146,14 +146,20 @@ func (i *installs) begin(ctx context.Context, actor string, j job) error {
 // Run carries installations out until ctx ends. Then it waits for none: a child
 // ends by itself what it has begun.
 func (i *installs) Run(ctx context.Context) error {
-	var running sync.WaitGroup
-	defer running.Wait()
+	crew := run.NewCrew(bootstrap.DefaultLimit) // the installer has no more children
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return crew.Wait()
 		case j := <-i.jobs:
-			running.Go(func() { i.carry(ctx, j) })
+			crew.Go(ctx, func(ctx context.Context) error {
+				i.carry(ctx, j)
+				return nil
+			})
+		case <-crew.Done():
+			if err := crew.Errors(); err != nil { // a fault of this program; what it was about stays as it is
+				i.log.ErrorContext(ctx, "installation ended by a fault", slog.Any(logkey.Error, err))
+			}
 		}
 	}
 }
