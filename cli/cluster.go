@@ -13,7 +13,7 @@ import (
 
 func (a *app) clusters() *cobra.Command {
 	return group("cluster", "Clusters of the fleet",
-		a.clusterList(), a.clusterShow(), a.clusterRegister(), a.clusterRemove(), a.clusterCreate(), a.clusterRevoke(), a.clusterDelete())
+		a.clusterList(), a.clusterShow(), a.clusterRegister(), a.clusterRemove(), a.clusterUpgradeAgent(), a.clusterCreate(), a.clusterRevoke(), a.clusterDelete())
 }
 
 func (a *app) completeClusters(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {

@@ -335,3 +335,31 @@ back, it removes what the hub put there.`,
 	watchFlag(cmd, &watch)
 	return cmd
 }
+
+func (a *app) clusterUpgradeAgent() *cobra.Command {
+	var (
+		r     hubapi.UpgradeAgentRequest
+		watch bool
+	)
+	cmd := &cobra.Command{
+		Use: "upgrade-agent CLUSTER", Short: "Replace a cluster's agent by that of the hub's version", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeClusters,
+		Long: `Replace a cluster's agent by that of the hub's own version, or by a chart that was
+pushed to the hub. When the new agent does not reach the hub within a minute the
+old one comes back by itself.`,
+		Example: `  budcluster cluster upgrade-agent frankfurt --watch`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.connect()
+			if err != nil {
+				return err
+			}
+			w, err := c.UpgradeAgent(cmd.Context(), args[0], r)
+			if err != nil {
+				return err
+			}
+			return a.finish(cmd.Context(), c, w, watch)
+		},
+	}
+	cmd.Flags().StringVar(&r.Digest, "digest", "", "digest of an agent's chart that the hub holds")
+	watchFlag(cmd, &watch)
+	return cmd
+}

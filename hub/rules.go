@@ -105,7 +105,7 @@ func (r *rules) addWork(cfg Config, st *store.Store, log func(name string) *slog
 	}
 	work := operation.Config{
 		Store: st, Workflows: r.workflows, Clusters: r.clusters, Equipment: r.equipment, Releases: r.releases, Inventory: r.inventory,
-		Logger: log("operation"), JoinWithin: cfg.Token.TTL,
+		Logger: log("operation"), JoinWithin: cfg.Token.TTL, AgentChart: r.agentChart,
 	}
 	if cfg.Dapr.Enabled {
 		work.Describe, work.DescribeStatus = r.mirror.Describe, r.mirror.DescribeStatus
@@ -127,4 +127,20 @@ func loadCatalogue(cfg Config) (*component.Catalogue, error) {
 		return nil, fmt.Errorf("components: %w", err)
 	}
 	return catalogue, nil
+}
+
+// agentChart gives a chart of the agent that the hub holds, or its own.
+func (r *rules) agentChart(ctx context.Context, actor, digest string) (chart.Meta, error) {
+	if digest != "" {
+		return r.charts.Resolve(ctx, actor, chart.Source{Digest: digest}) //nolint:wrapcheck // a sentence already
+	}
+	dir, err := charts.Agent()
+	if err != nil {
+		return chart.Meta{}, fmt.Errorf("open agent chart: %w", err)
+	}
+	tgz, _, err := chart.Pack(dir)
+	if err != nil {
+		return chart.Meta{}, fmt.Errorf("pack agent chart: %w", err)
+	}
+	return r.charts.Put(ctx, actor, tgz) //nolint:wrapcheck // a sentence already
 }

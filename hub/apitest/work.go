@@ -192,6 +192,10 @@ func (h works) Retry(ctx context.Context, actor, ref string) (*workflow.Workflow
 	return h.begin(w.ClusterName, actor, w.Kind, w.Steps...)
 }
 
+func (h works) UpgradeAgent(_ context.Context, actor string, req operation.AgentUpgrade) (*workflow.Workflow, error) {
+	return h.begin(req.Cluster, actor, workflow.UpgradeAgent, workflow.Step{Name: "agent", Title: "Replacing the agent"})
+}
+
 func (h works) Catalogue() *component.Catalogue { return h.catalogue }
 
 func (h works) Overview(_ context.Context, clusterID uuid.UUID) ([]equip.Status, error) {

@@ -98,6 +98,11 @@ type RemoveRequest struct {
 	Force bool `json:"force,omitempty" doc:"Take it out at once, without its agent; should that come back, it removes what is ours."`
 }
 
+// UpgradeAgentRequest replaces a cluster's agent.
+type UpgradeAgentRequest struct {
+	Digest string `json:"digest,omitempty" doc:"Of an agent's chart that the hub holds; absent is the agent of the hub's own version."`
+}
+
 // WorkflowQuery chooses workflows.
 type WorkflowQuery struct {
 	Cluster, Kind, Status string
@@ -154,6 +159,11 @@ func (c *Client) Register(ctx context.Context, r RegisterRequest) (Workflow, err
 // Remove begins to take a cluster out of the fleet.
 func (c *Client) Remove(ctx context.Context, cluster string, r RemoveRequest) (Workflow, error) {
 	return c.workflow(ctx, request{method: http.MethodPost, path: []string{"clusters", cluster, "remove"}, body: r})
+}
+
+// UpgradeAgent begins to replace a cluster's agent.
+func (c *Client) UpgradeAgent(ctx context.Context, cluster string, r UpgradeAgentRequest) (Workflow, error) {
+	return c.workflow(ctx, request{method: http.MethodPost, path: []string{"clusters", cluster, "agent", "upgrade"}, body: r})
 }
 
 func (c *Client) workflow(ctx context.Context, r request) (Workflow, error) {

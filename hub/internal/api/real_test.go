@@ -98,6 +98,9 @@ func newReal(t *testing.T) *real {
 	require.NoError(t, err)
 	op, err := operation.New(operation.Config{
 		Store: st, Workflows: wf, Clusters: cl, Equipment: eq, Releases: rel, Inventory: inv, Logger: log, JoinWithin: time.Hour,
+		AgentChart: func(context.Context, string, string) (chart.Meta, error) {
+			return chart.Meta{Digest: storetest.Chart(t, st, "budcluster-agent", "1.1.0"), Name: "budcluster-agent", Version: "1.1.0", AppVersion: "1.1.0"}, nil
+		},
 	})
 	require.NoError(t, err)
 	wakes := pg.NewListener(pool, log)

@@ -72,6 +72,7 @@ func routes() []route {
 
 		{post, "/v1/registrations", operator, "register", "Enter a cluster and make it ready for models; answers with the workflow", serve((*Server).register), []int{gone, conflict}},
 		{post, "/v1/clusters/{cluster}/remove", admin, "removeCluster", "Take a cluster out of the fleet with all that the hub put there; answers with the workflow", serve((*Server).removeCluster), []int{gone, conflict}},
+		{post, "/v1/clusters/{cluster}/agent/upgrade", operator, "upgradeAgent", "Replace a cluster's agent; the old one comes back when the new one does not connect. Answers with the workflow", serve((*Server).upgradeAgent), []int{gone, conflict}},
 		{get, "/v1/workflows", viewer, "listWorkflows", "List workflows, newest first", serve((*Server).listWorkflows), []int{gone}},
 		{get, "/v1/workflows/{id}", viewer, "getWorkflow", "Show a workflow with its steps", serve((*Server).getWorkflow), []int{gone}},
 		{post, "/v1/workflows/{id}/cancel", operator, "cancelWorkflow", "Ask for a workflow's end; what it made is undone", serve((*Server).cancelWorkflow), []int{gone, conflict}},

@@ -76,6 +76,7 @@ type Operations interface {
 	Upgrade(ctx context.Context, actor string, req operation.Component) (*workflow.Workflow, error)
 	Uninstall(ctx context.Context, actor string, req operation.Component) (*workflow.Workflow, error)
 	Rollout(ctx context.Context, actor string, req operation.Rollout) (*workflow.Workflow, error)
+	UpgradeAgent(ctx context.Context, actor string, req operation.AgentUpgrade) (*workflow.Workflow, error)
 	Retry(ctx context.Context, actor, ref string) (*workflow.Workflow, error)
 }
 

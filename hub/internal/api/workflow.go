@@ -79,6 +79,15 @@ func (s *Server) removeCluster(ctx context.Context, in *removeInput) (*body[huba
 	return answerWorkflow(s.cfg.Operations.Remove(ctx, actor(ctx), operation.Remove{Cluster: in.Cluster, Force: in.Body.Force}))
 }
 
+type upgradeAgentInput struct {
+	ClusterInput
+	Body hubapi.UpgradeAgentRequest `required:"false"`
+}
+
+func (s *Server) upgradeAgent(ctx context.Context, in *upgradeAgentInput) (*body[hubapi.Workflow], error) {
+	return answerWorkflow(s.cfg.Operations.UpgradeAgent(ctx, actor(ctx), operation.AgentUpgrade{Cluster: in.Cluster, Digest: in.Body.Digest}))
+}
+
 func answerWorkflow(w *workflow.Workflow, err error) (*body[hubapi.Workflow], error) {
 	if err != nil {
 		return nil, err

@@ -23,6 +23,7 @@ const (
 	stepStatus       = "status"
 	stepSettings     = "settings"
 	stepRollout      = "rollout"
+	stepAgent        = "agent"
 	stepComponent    = "component/"
 	stepRemove       = "remove/"
 )
@@ -71,6 +72,7 @@ func (s *Service) Step(_ workflow.Kind, name string) (flow.Step, bool) {
 		stepStatus:       {Do: s.status, Limit: factsLimit},
 		stepSettings:     {Do: s.settings, Limit: factsLimit},
 		stepRollout:      {Do: s.rollout},
+		stepAgent:        {Do: s.agent, Limit: agentLimit},
 	}[name]
 	return step, ok
 }

@@ -124,6 +124,9 @@ func setup(t *testing.T) *world {
 	w.Service, err = operation.New(operation.Config{
 		Store: st, Workflows: w.workflows, Clusters: w.clusters, Equipment: w.equipment, Releases: w.releases, Inventory: w.inventory,
 		Logger: log, JoinWithin: time.Hour,
+		AgentChart: func(context.Context, string, string) (chart.Meta, error) {
+			return chart.Meta{Digest: storetest.Chart(t, st, "budcluster-agent", "1.1.0"), Name: "budcluster-agent", Version: "1.1.0", AppVersion: "1.1.0"}, nil
+		},
 	})
 	require.NoError(t, err)
 	events, err := event.New(event.Config{Store: st, Logger: log})

@@ -236,3 +236,31 @@ func TestRolloutPausesOnFailure(t *testing.T) {
 	require.Equal(t, workflow.StatusCompleted, done.Status, done.Message)
 	require.Equal(t, "3 of 3 clusters are done", step(done, "rollout").Message)
 }
+
+// An agent is replaced, and the workflow says what became of it.
+func TestUpgradeAgent(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	wf, c, err := w.Register(t.Context(), "ann", operation.Register{Name: "bern", Components: calm})
+	require.NoError(t, err)
+	w.join(t, &agent{cluster: c.ID})
+	require.Equal(t, workflow.StatusCompleted, w.end(t, wf).Status)
+
+	says := func(phase cluster.AgentPhase, message string) *workflow.Workflow {
+		up, err := w.UpgradeAgent(t.Context(), "ann", operation.AgentUpgrade{Cluster: "bern"})
+		require.NoError(t, err)
+		w.reach(t, up, func(now *workflow.Workflow) bool { return now.Steps[1].Status == workflow.StepWaiting })
+		u, err := w.clusters.AgentUpgrade(t.Context(), c.ID)
+		require.NoError(t, err)
+		require.NoError(t, w.clusters.ObserveAgent(t.Context(), c.ID, cluster.AgentStatus{
+			ObservedGeneration: u.Target.Generation, Phase: phase, Message: message, AgentVersion: "1.1.0",
+		}))
+		return w.end(t, up)
+	}
+	back := says(cluster.AgentReturned, "the new agent did not connect within 1m0s: ImagePullBackOff")
+	require.Equal(t, workflow.StatusFailed, back.Status)
+	require.Contains(t, back.Message, "ImagePullBackOff")
+	done := says(cluster.AgentCurrent, "")
+	require.Equal(t, workflow.StatusCompleted, done.Status, done.Message)
+	require.Equal(t, "agent 1.1.0 reached the hub", done.Steps[1].Message)
+}

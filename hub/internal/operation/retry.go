@@ -30,6 +30,12 @@ func (s *Service) Retry(ctx context.Context, actor, ref string) (*workflow.Workf
 		return s.Remove(ctx, actor, Remove{Cluster: w.ClusterID.String(), Force: in.Force, Reply: w.Reply, RetryOf: w.ID})
 	case workflow.InstallComponent, workflow.RemoveComponent, workflow.UpgradeComponent:
 		return s.retryComponent(ctx, actor, w)
+	case workflow.UpgradeAgent:
+		in, err := input[agentInput](w)
+		if err != nil {
+			return nil, err
+		}
+		return s.UpgradeAgent(ctx, actor, AgentUpgrade{Cluster: w.ClusterID.String(), Digest: in.Target.Digest, RetryOf: w.ID})
 	default:
 		return nil, &workflow.NotRetryableError{ID: w.ID, Reason: "ask for it anew"}
 	}

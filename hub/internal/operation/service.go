@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/budecosystem/budcluster/hub/internal/chart"
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
 	"github.com/budecosystem/budcluster/hub/internal/component"
 	"github.com/budecosystem/budcluster/hub/internal/equip"
@@ -32,6 +33,8 @@ type Clusters interface {
 	SetIngressURL(ctx context.Context, actor, ref, ingressURL string) (*cluster.Cluster, error)
 	Retire(ctx context.Context, actor, ref string, force bool) (*cluster.Cluster, error)
 	Presence(ctx context.Context, clusterID uuid.UUID) (cluster.Presence, error)
+	SetAgentTarget(ctx context.Context, actor, ref string, t cluster.AgentTarget) (cluster.AgentUpgrade, error)
+	AgentUpgrade(ctx context.Context, clusterID uuid.UUID) (cluster.AgentUpgrade, error)
 }
 
 // Equipment is the components of clusters; equip.Service.
@@ -69,6 +72,9 @@ type Config struct {
 	// JoinWithin is how long a registration waits for an agent that a person
 	// installs: the lifetime of a join token.
 	JoinWithin time.Duration
+	// AgentChart gives the agent's chart of a digest from the hub's store; of an
+	// empty one that of this hub's own version.
+	AgentChart func(ctx context.Context, actor, digest string) (chart.Meta, error)
 	// Describe gives the result of a registration in the platform's form.
 	Describe func(ctx context.Context, c *cluster.Cluster, nodes []inventory.Node) (json.RawMessage, error)
 	// DescribeStatus gives the result of a look at a cluster; Describe when nil.
@@ -87,8 +93,8 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Store == nil || cfg.Workflows == nil || cfg.Clusters == nil || cfg.Equipment == nil || cfg.Releases == nil || cfg.Inventory == nil || cfg.Logger == nil {
 		return nil, errors.New("operation: a store, workflows, the register, equipment, releases, inventory and a logger are needed")
 	}
-	if cfg.JoinWithin <= 0 {
-		return nil, errors.New("operation: JoinWithin is needed")
+	if cfg.JoinWithin <= 0 || cfg.AgentChart == nil {
+		return nil, errors.New("operation: JoinWithin and AgentChart are needed")
 	}
 	if cfg.Describe == nil {
 		cfg.Describe = describe
