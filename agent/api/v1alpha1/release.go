@@ -139,7 +139,8 @@ type Output struct {
 	Name       string `json:"name"`
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
-	// Object is the object's name in the release's namespace.
+	// Object is the object's name: in the release's namespace, or, of a kind
+	// without one, of the release itself.
 	Object   string `json:"object"`
 	JSONPath string `json:"jsonPath"`
 }

@@ -587,6 +587,35 @@ spec:
     spec: {restartPolicy: Never, containers: [{name: j, image: "busybox:1"}]}
 `
 
+// TestOutputsOfKindsWithoutNamespace: an operator's own resource often has no
+// namespace. It is reported if the chart made it, again soon after it has
+// changed, and never if it is somebody else's.
+func TestOutputsOfKindsWithoutNamespace(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	name := "reported-" + b.target
+	r := b.wanted("operator", 1, b.chart(t, "1.0.0", map[string]string{"templates/class.yaml": `apiVersion: scheduling.k8s.io/v1
+kind: PriorityClass
+metadata: {name: ` + name + `, labels: {state: notReady}}
+value: 7
+`}), "{}")
+	r.Spec.Drift = agentv1.DriftPolicy_DRIFT_POLICY_IGNORE
+	r.Spec.Outputs = []*agentv1.Output{
+		{Name: "state", ApiVersion: "scheduling.k8s.io/v1", Kind: "PriorityClass", Object: name, JsonPath: "{.metadata.labels.state}"},
+		{Name: "foreign", ApiVersion: "scheduling.k8s.io/v1", Kind: "PriorityClass", Object: "system-node-critical", JsonPath: "{.value}"},
+	}
+	b.upsert(t, r)
+	s := b.awaitPhase(t, r, agentv1.PhaseReady)
+	require.Equal(t, "notReady", s.GetOutputs()["state"])
+	require.NotContains(t, s.GetOutputs(), "foreign")
+	require.Contains(t, s.GetMessage(), "PriorityClass system-node-critical has no namespace and is not of this release")
+
+	patch := []byte(`{"metadata":{"labels":{"state":"ready"}}}`)
+	_, err := b.typed.SchedulingV1().PriorityClasses().Patch(t.Context(), name, types.MergePatchType, patch, metav1.PatchOptions{})
+	require.NoError(t, err)
+	b.await(t, r.GetId(), "the changed state", func(s *agentv1.ReleaseStatus) bool { return s.GetOutputs()["state"] == "ready" })
+}
+
 // TestJobs: ready means complete; the result is what the pod said last.
 func TestJobs(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -39,7 +40,7 @@ func (r *reporter) outputs(ctx context.Context, namespace string, wanted []v1alp
 	out := map[string]string{}
 	var errs []error
 	for _, o := range wanted {
-		text, err := r.output(ctx, namespace, o)
+		text, err := r.output(ctx, namespace, o, objects)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("output %s: %w", o.Name, err))
 			continue
@@ -63,7 +64,7 @@ func (r *reporter) outputs(ctx context.Context, namespace string, wanted []v1alp
 	return out, errors.Join(errs...)
 }
 
-func (r *reporter) output(ctx context.Context, namespace string, o v1alpha1.Output) (string, error) {
+func (r *reporter) output(ctx context.Context, namespace string, o v1alpha1.Output, objects []helm.Object) (string, error) {
 	gv, err := schema.ParseGroupVersion(o.APIVersion)
 	if err != nil {
 		return "", fmt.Errorf("apiVersion %q: %w", o.APIVersion, err)
@@ -81,7 +82,13 @@ func (r *reporter) output(ctx context.Context, namespace string, o v1alpha1.Outp
 		return "", err
 	}
 	if !namespaced {
-		return "", fmt.Errorf("%s has no namespace; only objects of the release's namespace are reported", o.Kind)
+		own := func(obj helm.Object) bool {
+			return obj.GroupVersionKind().GroupKind() == gvk.GroupKind() && obj.GetName() == o.Object
+		}
+		if !slices.ContainsFunc(objects, own) {
+			return "", fmt.Errorf("%s %s has no namespace and is not of this release; only what is its own, or in its namespace, is reported", o.Kind, o.Object)
+		}
+		namespace = ""
 	}
 	live, err := r.dynamic.Resource(gvr).Namespace(namespace).Get(ctx, o.Object, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {

@@ -1109,7 +1109,8 @@ type Output struct {
 	Name       string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	ApiVersion string                 `protobuf:"bytes,2,opt,name=api_version,json=apiVersion,proto3" json:"api_version,omitempty"`
 	Kind       string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
-	// Name of the object in the release's namespace.
+	// Name of the object: in the release's namespace, or, of a kind without
+	// one, an object of the release itself.
 	Object string `protobuf:"bytes,4,opt,name=object,proto3" json:"object,omitempty"`
 	// A kubectl JSONPath, e.g. {.spec.clusterIP}.
 	JsonPath      string `protobuf:"bytes,5,opt,name=json_path,json=jsonPath,proto3" json:"json_path,omitempty"`
