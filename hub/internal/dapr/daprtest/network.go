@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +21,8 @@ type network struct {
 	// belongs to a thread, its children inherit it, and they are killed when it
 	// ends, which is with this process.
 	tasks chan func()
-	own   bool // a namespace of its own
+	own   bool         // a namespace of its own
+	given atomic.Int64 // ports
 }
 
 func newNetwork() (*network, error) {
@@ -81,8 +83,18 @@ func (n *network) listen() (ln net.Listener, err error) {
 	return ln, err
 }
 
-// ports finds n ports that are free now.
+// ports finds n ports that are free. In a namespace of its own they are counted
+// out below those that outgoing connections get, so that they stay free.
 func (n *network) ports(count int) ([]int, error) {
+	if n.own {
+		const first = 10_000
+		end := first + int(n.given.Add(int64(count)))
+		found := make([]int, 0, count)
+		for port := end - count; port < end; port++ {
+			found = append(found, port)
+		}
+		return found, nil
+	}
 	held := make([]net.Listener, 0, count)
 	defer func() {
 		for _, ln := range held { // all at the end, so that they differ

@@ -256,7 +256,9 @@ func killOneOfThree(t *testing.T, s *suite) {
 	for _, id := range await(t, ids, "the start of all") {
 		s.completes(t, id, "b")
 		for step, n := range s.director.Steps(id) {
-			require.LessOrEqual(t, n, 2, fmt.Sprint(id, " ", step))
+			if s.Lease > 0 { // an engine without leases promises no more than at least once
+				require.LessOrEqual(t, n, 2, fmt.Sprint(id, " ", step))
+			}
 			twice += n - 1
 		}
 	}
