@@ -31,27 +31,6 @@ func worker(ctx context.Context, r *durable.Registry) (*engine.Engine, func(), e
 	return e, func() {}, err
 }
 
-// pod starts a worker with a sidecar of its own, which dies with it. One that
-// stayed without a worker would keep the item that it was about to give to the
-// dead one until a worker comes to it again: in a cluster one does, or the
-// sidecar goes with the pod.
-func pod(t *testing.T, d *enginetest.Director, version string, cfg daprtest.SidecarConfig) *enginetest.Process {
-	t.Helper()
-	sidecar := daprtest.Start(t, cfg)
-	gone, held, err := os.Pipe()
-	require.NoError(t, err)
-	cmd := enginetest.Command(d, version, envSidecar+"="+sidecar.GRPC())
-	cmd.ExtraFiles = []*os.File{held} // closed by the worker's end
-	p := enginetest.Spawn(t, cmd)
-	require.NoError(t, held.Close())
-	go func() {
-		_, _ = gone.Read(make([]byte, 1))
-		_ = gone.Close()
-		sidecar.Kill()
-	}()
-	return p
-}
-
 // TestEngine: the suite that the embedded engine passes, on the real Dapr. As
 // in a cluster, each worker has a sidecar of its own.
 func TestEngine(t *testing.T) {
@@ -69,10 +48,10 @@ func TestEngine(t *testing.T) {
 				})
 				require.NoError(t, err)
 				return &enginetest.Harness{
-					Engine: client,
+					Engine: client, Orphans: true,
 					Worker: func(t *testing.T, version string) *enginetest.Process {
 						t.Helper()
-						return pod(t, d, version, cfg)
+						return enginetest.Spawn(t, enginetest.Command(d, version, envSidecar+"="+daprtest.Start(t, cfg).GRPC()))
 					},
 				}
 			})
