@@ -234,6 +234,7 @@ func (p *pod) Template(context.Context) (string, error) {
 func (p *pod) Trouble(context.Context) string          { return "ErrImagePull pulling x" }
 func (p *pod) Allowed(context.Context) (string, error) { return "", nil }
 func (p *pod) Leads() bool                             { p.w.mu.Lock(); defer p.w.mu.Unlock(); return p.w.leader == p.name }
+
 func (p *pod) StandAside(aside bool) {
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()

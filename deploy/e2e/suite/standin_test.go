@@ -59,7 +59,9 @@ func TestRemovalRulesAreComplete(t *testing.T) {
 	for _, name := range []string{"nfd", "nvidia-gpu-operator", "hami", "prometheus-stack", "scaler"} {
 		e := catalogueEntry(t, name)
 		entries = append(entries, e)
-		t.Cleanup(func() { _ = env.cluster.Helm(context.WithoutCancel(t.Context()), "uninstall", e.Release, "-n", e.Namespace).Run() })
+		t.Cleanup(func() {
+			_ = env.cluster.Helm(context.WithoutCancel(t.Context()), "uninstall", e.Release, "-n", e.Namespace).Run()
+		})
 		started := time.Now()
 		helm(t, "install", e.Release, filepath.Join(env.repo, "deploy/e2e/standin/charts", e.Chart.Name), "-n", e.Namespace, "--create-namespace",
 			"-f", filepath.Join(env.repo, "hub/internal/component/testdata/values/kubernetes", name+".golden"), "--wait", "--timeout", "3m")
@@ -275,7 +277,9 @@ func labelsOf(m map[string]string) string {
 
 func marksOf(m map[string]string) string {
 	m = maps.Clone(m)
-	maps.DeleteFunc(m, func(key, _ string) bool { return strings.HasPrefix(key, "kubernetes.io/") || strings.HasPrefix(key, "volumes.") })
+	maps.DeleteFunc(m, func(key, _ string) bool {
+		return strings.HasPrefix(key, "kubernetes.io/") || strings.HasPrefix(key, "volumes.")
+	})
 	return labelsOf(m)
 }
 

@@ -108,7 +108,7 @@ func fastDir() string {
 // the end of its input, and then removes dir.
 func sweep(dir string) (alive io.Closer, err error) {
 	cmd := exec.Command("/bin/sh", "-c", `cat >/dev/null; sleep 1; rm -rf "$0"`, dir) // outlives us on purpose
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // also when our whole group is killed
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}                             // also when our whole group is killed
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
