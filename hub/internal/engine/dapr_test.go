@@ -102,6 +102,10 @@ func daprWorker(ctx context.Context, r *durable.Registry, address string) (*engi
 
 func TestDapr(t *testing.T) {
 	t.Parallel()
+	if raced {
+		t.Skip("the library's own executor, which plays the sidecar here, races with itself when one of two streams ends " +
+			"(durabletask-go v0.12.1, backend/executor.go:326 and :369); dapr/daprtest runs the same suite on a real sidecar, race detector included")
+	}
 	enginetest.Exercise(t, func(t *testing.T, d *enginetest.Director) *enginetest.Harness {
 		t.Helper()
 		address := sidecar(t)
