@@ -103,6 +103,7 @@ func (b *bundle) newOperations(log *slog.Logger) *operation.Service {
 	operations, err := operation.New(operation.Config{
 		Store: b.store, Workflows: b.workflows, Clusters: b.clusters, Equipment: equipment, Releases: releases, Inventory: b.inventory,
 		Logger: log, JoinWithin: time.Hour,
+		AgentChart: func(context.Context, string, string) (chart.Meta, error) { return chart.Meta{}, chart.ErrNotFound },
 	})
 	require.NoError(b.t, err)
 	return operations
