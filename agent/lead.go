@@ -52,7 +52,7 @@ type lead struct {
 func (a *Agent) lead(ctx context.Context) error {
 	if leaving, err := a.awaitSight(ctx); leaving || err != nil {
 		if err != nil {
-			return nil //nolint:nilerr // the only error is that ctx ended
+			return nil
 		}
 		return a.installation.Leave(ctx)
 	}

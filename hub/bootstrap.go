@@ -2,29 +2,13 @@ package hub
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 
 	"github.com/budecosystem/budcluster/hub/internal/bootstrap"
 	"github.com/budecosystem/budcluster/hub/internal/enroll"
-	"github.com/budecosystem/budcluster/hub/internal/invalid"
-	"github.com/budecosystem/budcluster/hub/internal/operation"
-	"github.com/budecosystem/budcluster/hub/internal/platform"
 	"github.com/budecosystem/budcluster/hub/internal/store"
-	"github.com/budecosystem/budcluster/hub/internal/workflow"
-	"github.com/budecosystem/budcluster/internal/install"
 	"github.com/budecosystem/budcluster/internal/kubeconfig"
 )
-
-// register begins a registration that the platform asks for.
-func (p *parts) register(ctx context.Context, actor string, req platform.Registration) (*workflow.Workflow, error) {
-	w, err := p.onboard.Onboard(ctx, actor, bootstrap.Request{Kubeconfig: req.Kubeconfig},
-		operation.Register{Name: req.Name, Existing: req.Existing, IngressURL: req.IngressURL, Reply: req.Reply})
-	if failed, ok := errors.AsType[*bootstrap.Error](err); ok && failed.Reason != install.Broken {
-		return nil, invalid.New("kubeconfig", "%s", failed.Message)
-	}
-	return w, err //nolint:wrapcheck // a sentence already
-}
 
 // onboarder makes what registers clusters of uploaded kubeconfigs.
 func (h *Hub) onboarder(r *rules, st *store.Store) (*bootstrap.Onboarder, error) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -188,15 +189,16 @@ func (i *installs) carry(ctx context.Context, j job) {
 		return // it connected after all, and goes by itself if it has to
 	}
 	i.log.WarnContext(ctx, "agent was not installed; it is taken back", slog.String(logkey.Cluster, j.cluster.Name), slog.Any(logkey.Error, err))
-	message := err.Error()
+	var message strings.Builder
+	message.WriteString(err.Error())
 	left, undo := j.run.Undo(ctx)
 	for _, what := range left {
-		message += "; this is still there: " + what
+		message.WriteString("; this is still there: " + what)
 	}
 	if undo != nil {
-		message += "; it could not be taken back: " + undo.Error()
+		message.WriteString("; it could not be taken back: " + undo.Error())
 	}
-	i.say(ctx, j.cluster, operation.NotInstalled, message)
+	i.say(ctx, j.cluster, operation.NotInstalled, message.String())
 }
 
 // wanted ends when the workflow is to end, or the agent has taken too long.

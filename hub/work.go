@@ -28,7 +28,7 @@ func (h *Hub) work(ctx context.Context, p *parts, st *store.Store, tasks taskhub
 		return nil, err //nolint:wrapcheck // names what is missing
 	}
 	registry := durable.NewRegistry()
-	if err := runner.Register(registry); err != nil {
+	if err := runner.Register(registry); err != nil { //nolint:contextcheck // the engine gives each activity its own
 		return nil, fmt.Errorf("register workflows: %w", err)
 	}
 	e, closeEngine, err := h.engine(ctx, registry, tasks)

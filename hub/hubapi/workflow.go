@@ -7,6 +7,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -210,11 +211,12 @@ func (c *Client) WatchWorkflow(ctx context.Context, id string) iter.Seq2[Workflo
 
 // workflowPrint is what of a workflow is worth showing again.
 func workflowPrint(w Workflow) string {
-	text := string(w.Status) + w.Message
+	var text strings.Builder
+	text.WriteString(string(w.Status) + w.Message)
 	for _, s := range w.Steps {
-		text += fmt.Sprintf("|%s %s", s.Status, s.Message)
+		fmt.Fprintf(&text, "|%s %s", s.Status, s.Message)
 	}
-	return text
+	return text.String()
 }
 
 // WorkflowFailedError says that a workflow ended without doing what was asked.

@@ -113,7 +113,7 @@ func (c *connection) retire(ctx context.Context, r *agentv1.Retire) {
 
 // sendStatuses passes statuses on. The subscription outlives ctx: operations
 // that were ended by a stop have just written their last statuses.
-func (c *connection) sendStatuses(ctx context.Context, stream syncStream) error {
+func (c *connection) sendStatuses(ctx context.Context, stream syncStream) error { //nolint:gocognit // one select over what there is to tell; in parts it would be no plainer
 	subscription, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	statuses := c.link.cfg.Releases.Statuses(subscription)
 	found, takeFound, stopFound := c.link.cfg.Presence.Watch()

@@ -75,7 +75,7 @@ func (s *source) run(ctx context.Context) error {
 		}
 		timer.Stop()
 	}
-	return nil
+	return nil //nolint:nilerr // what ended a watch is logged, and it began again
 }
 
 // once watches until that ends. A wait of 0 leaves it to the caller.

@@ -71,11 +71,11 @@ func (m *Manager) bury(ctx context.Context) (remain []*v1alpha1.Release, err err
 		case cr.Status.Phase == agentv1.PhaseRemoved && cr.Status.ObservedGeneration == cr.Spec.Generation:
 			// The hub has been told, or will be by the board.
 			m.forgotten(cr.Name)
-			if failed := m.store.forget(ctx, cr); failed == nil {
+			failed := m.store.forget(ctx, cr)
+			if failed == nil {
 				continue
-			} else {
-				err = errors.Join(err, failed)
 			}
+			err = errors.Join(err, failed)
 		}
 		remain = append(remain, cr)
 	}

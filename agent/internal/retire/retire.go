@@ -91,7 +91,7 @@ func (r *Retirer) empty(ctx context.Context, generation int64) error {
 	}
 	left = slices.Concat(left, r.installation.Rehearse(ctx))
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // the only error is that ctx ended
 	}
 	for _, text := range left {
 		r.log.WarnContext(ctx, "something stays behind", slog.String(logkey.Message, text))

@@ -1,6 +1,7 @@
 package upgrade_test
 
 import (
+	"maps"
 	"os"
 	"testing"
 	"time"
@@ -58,9 +59,7 @@ func TestInstallation(t *testing.T) {
 	labels := map[string]string{"app.kubernetes.io/component": "agent", "app.kubernetes.io/instance": "agent"}
 	pod := func(name, hash string) *corev1.Pod {
 		l := map[string]string{"pod-template-hash": hash}
-		for k, v := range labels {
-			l[k] = v
-		}
+		maps.Copy(l, labels)
 		p, err := client.CoreV1().Pods(ns).Create(t.Context(), &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Name: name, Labels: l}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "x:2"}}},
 		}, metav1.CreateOptions{})

@@ -14,7 +14,6 @@ import (
 // inWorld runs a test in fake time.
 func inWorld(t *testing.T, fn func(t *testing.T, w *world)) {
 	t.Helper()
-	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		fn(t, w)
@@ -28,6 +27,7 @@ func after(d time.Duration) {
 }
 
 func TestNewOneConnects(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(t *testing.T, w *world) {
 		old := w.start("old-1", "old")
 		synctest.Wait()
@@ -61,6 +61,7 @@ func TestNewOneConnects(t *testing.T) {
 // TestImageNeverComes: the old one leads all the time, and returns when the
 // time is up, not before and not much later.
 func TestImageNeverComes(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(t *testing.T, w *world) {
 		w.image = false
 		old := w.start("old-1", "old")
@@ -89,6 +90,7 @@ func TestImageNeverComes(t *testing.T) {
 
 // TestNewOneReachesNobody: the old one stood aside, and takes over again.
 func TestNewOneReachesNobody(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(t *testing.T, w *world) {
 		w.links = 0
 		w.start("old-1", "old").keeper.Want(target(1))
@@ -109,6 +111,7 @@ func TestNewOneReachesNobody(t *testing.T) {
 // TestNewOneIsAlone: the node with the old one is lost. The new one returns by
 // itself, a little later.
 func TestNewOneIsAlone(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(t *testing.T, w *world) {
 		w.links = 0
 		w.start("old-1", "old").keeper.Want(target(1))
@@ -127,6 +130,7 @@ func TestNewOneIsAlone(t *testing.T) {
 // TestOldOneIsReplaced: the old one dies in the middle; the pod that its
 // template gets instead is an old one too, and carries on.
 func TestOldOneIsReplaced(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(t *testing.T, w *world) {
 		w.image = false
 		w.start("old-1", "old").keeper.Want(target(1))
@@ -142,6 +146,7 @@ func TestOldOneIsReplaced(t *testing.T) {
 
 // TestTwoOldOnes: a standby stands aside as well.
 func TestTwoOldOnes(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(t *testing.T, w *world) {
 		w.start("old-1", "old").keeper.Want(target(1))
 		w.start("old-2", "old")
@@ -153,6 +158,7 @@ func TestTwoOldOnes(t *testing.T) {
 }
 
 func TestHelmRefuses(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(t *testing.T, w *world) {
 		w.failing = errRefused
 		w.start("old-1", "old").keeper.Want(target(1))
@@ -167,6 +173,7 @@ func TestHelmRefuses(t *testing.T) {
 
 // TestKilledInHelm: what Helm left says what became of it.
 func TestKilledInHelm(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(t *testing.T, w *world) {
 		w.slow = 20 * time.Second
 		w.start("old-1", "old").keeper.Want(target(1))
@@ -182,6 +189,7 @@ func TestKilledInHelm(t *testing.T) {
 
 // TestKilledBeforeHelm: the next leader does it.
 func TestKilledBeforeHelm(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(t *testing.T, w *world) {
 		require.NoError(t, w.Save(t.Context(), upgrade.Record{
 			Generation: 1, Phase: upgrade.Upgrading, FromHash: "old", FromRevision: 1, Operation: "op", ConnectWithin: time.Minute,
@@ -197,6 +205,7 @@ func TestKilledBeforeHelm(t *testing.T) {
 
 // TestReturnIsTakenOver: who returns may die of it.
 func TestReturnIsTakenOver(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(t *testing.T, w *world) {
 		require.NoError(t, w.Save(t.Context(), upgrade.Record{
 			Generation: 1, Phase: upgrade.Returning, FromHash: "old", FromRevision: 1, Operation: "op", Holder: "old-1", HeldAt: time.Now(),
@@ -212,6 +221,7 @@ func TestReturnIsTakenOver(t *testing.T) {
 }
 
 func TestSameTemplate(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(t *testing.T, w *world) {
 		w.next = "old"
 		w.start("old-1", "old").keeper.Want(target(1))
@@ -237,6 +247,7 @@ func TestRefusals(t *testing.T) {
 		"a failed upgrade": {helm.History{{Revision: 3, Status: helm.StatusFailed}}, upgrade.Busy, upgrade.Failed},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			inWorld(t, func(t *testing.T, w *world) {
 				w.history = c.history
 				w.start("old-1", "old").keeper.Want(target(1))

@@ -39,7 +39,7 @@ type fleet struct {
 // agentTakes is how long an agent takes: it is quicker here than any real
 // installation.
 func agentTakes() time.Duration {
-	return 2*time.Second + rand.N(4*time.Second) //nolint:gosec,mnd // so that not all report at the same time
+	return 2*time.Second + rand.N(4*time.Second)
 }
 
 var _ flow.Book = (*fleet)(nil)

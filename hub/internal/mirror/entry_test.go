@@ -15,12 +15,10 @@ import (
 	"github.com/budecosystem/budcluster/internal/testutil"
 )
 
-func pointer[T any](v T) *T { return &v }
-
 func TestStateOf(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	ago := func(d time.Duration) *time.Time { return pointer(now.Add(-d)) }
+	ago := func(d time.Duration) *time.Time { return new(now.Add(-d)) }
 	open := &cluster.Session{LeaseUntil: now.Add(time.Second)}
 	for name, one := range map[string]struct {
 		c    cluster.Cluster
@@ -49,7 +47,7 @@ func gpus(n int, shares, requested int64) inventory.Node {
 		Requested:   facts.Resources{Extended: map[string]int64{"nvidia.com/gpu": requested}},
 	}}
 	for range n {
-		node.Devices = append(node.Devices, facts.Device{Kind: facts.KindCUDA, Model: "NVIDIA-L40S", Resource: "nvidia.com/gpu", Health: facts.HealthHealthy, MemoryBytes: pointer(int64(48 << 30))})
+		node.Devices = append(node.Devices, facts.Device{Kind: facts.KindCUDA, Model: "NVIDIA-L40S", Resource: "nvidia.com/gpu", Health: facts.HealthHealthy, MemoryBytes: new(int64(48 << 30))})
 	}
 	return node
 }
@@ -134,7 +132,7 @@ func TestEntryIsTheContracts(t *testing.T) {
 	n.Roles, n.Requested.CPUMillis, n.Requested.MemoryBytes = []string{"control-plane"}, 2500, 3<<30
 	n.Devices = append(n.Devices,
 		facts.Device{Kind: facts.KindHPU, Vendor: "intel"},
-		facts.Device{Kind: facts.KindCPU, Vendor: "amd", Cores: pointer(int32(64)), InstructionSets: []string{"AVX2"}, MemoryBytes: pointer(int64(256 << 30))},
+		facts.Device{Kind: facts.KindCPU, Vendor: "amd", Cores: new(int32(64)), InstructionSets: []string{"AVX2"}, MemoryBytes: new(int64(256 << 30))},
 		facts.Device{Kind: facts.KindCPU})
 	e := mirror.EntryOf(&cluster.Cluster{ID: uuid.MustParse("00000000-0000-4000-8000-000000000001")}, []inventory.Node{n}, mirror.StateAvailable)
 	raw, err := json.MarshalIndent([]mirror.Entry{e}, "", "  ")

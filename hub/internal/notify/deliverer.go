@@ -178,7 +178,7 @@ func (d *Deliverer) Deliver(ctx context.Context) (int, error) {
 // that is slow, or whose topic hangs, keeps one hand busy and no more.
 func (d *Deliverer) man(ctx context.Context, crew *run.Crew, ended func(int)) (claimed int, err error) {
 	if crew.Free() == 0 || ctx.Err() != nil {
-		return 0, nil
+		return 0, nil //nolint:nilerr // the only error is that ctx ended
 	}
 	now := d.now().UTC()
 	claims, err := d.cfg.Queue.OutboxClaim(ctx, now, now.Add(lease), crew.Free())
@@ -220,7 +220,7 @@ func (d *Deliverer) lane(ctx context.Context, c Claim) (ended int, err error) {
 		d.ended(kept, c, o)
 		ended++
 		if next == nil || ctx.Err() != nil {
-			return ended, nil
+			return ended, nil //nolint:nilerr // the only error is that ctx ended
 		}
 		c = *next
 	}

@@ -149,16 +149,17 @@ func (s *Service) connect(ctx context.Context, t *workflow.Turn) (workflow.Outco
 
 // installing is how far the installation of the agent is.
 func installing(c *cluster.Cluster) workflow.Outcome {
-	message := "the hub installs the agent"
+	var message strings.Builder
+	message.WriteString("the hub installs the agent")
 	for _, d := range c.Degraded {
 		switch d.Reason {
 		case NotInstalled:
 			return workflow.Failed(NotInstalled, d.Message)
 		case Installing:
-			message += ": " + d.Message
+			message.WriteString(": " + d.Message)
 		}
 	}
-	return workflow.Waiting(message, time.Time{}, "cluster")
+	return workflow.Waiting(message.String(), time.Time{}, "cluster")
 }
 
 func lastSeen(c *cluster.Cluster) string {

@@ -51,7 +51,7 @@ func (s *Service) retryRegister(ctx context.Context, actor string, w *workflow.W
 	req := Register{Name: in.Name, Labels: in.Labels, IngressURL: in.IngressURL, Components: in.Components, Reply: w.Reply, RetryOf: w.ID}
 	c, err := s.cfg.Clusters.Get(ctx, w.ClusterID.String())
 	here := err == nil && c.RetiredAt == nil
-	if in.Installs && !(here && c.JoinedAt != nil) {
+	if in.Installs && (!here || c.JoinedAt == nil) {
 		return nil, &workflow.NotRetryableError{ID: w.ID, Reason: "the kubeconfig that it had was used once and is not kept; upload it again"}
 	}
 	if here {

@@ -166,7 +166,7 @@ func requireEnvelope(t *testing.T, name string, status int, text string) {
 
 func (b *bundle) count(table string) (n int) {
 	b.t.Helper()
-	require.NoError(b.t, b.pool.QueryRow(b.t.Context(), "SELECT count(*) FROM "+table).Scan(&n)) //nolint:gosec // a constant
+	require.NoError(b.t, b.pool.QueryRow(b.t.Context(), "SELECT count(*) FROM "+table).Scan(&n))
 	return n
 }
 
@@ -218,7 +218,7 @@ func TestFileIsForgotten(t *testing.T) {
 	require.Equal(t, make([]byte, len(seen)), seen)
 	for _, table := range []string{"workflows", "workflow_steps", "clusters", "events", "outbox"} {
 		var n int
-		require.NoError(t, b.pool.QueryRow(t.Context(), "SELECT count(*) FROM "+table+" x WHERE x::text LIKE '%"+canary.Reveal()+"%'").Scan(&n)) //nolint:gosec // constants
+		require.NoError(t, b.pool.QueryRow(t.Context(), "SELECT count(*) FROM "+table+" x WHERE x::text LIKE '%"+canary.Reveal()+"%'").Scan(&n))
 		require.Zero(t, n, table)
 	}
 	require.NotContains(t, b.log.String(), canary.Reveal())

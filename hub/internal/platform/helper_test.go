@@ -150,8 +150,6 @@ func (b *bundle) get(id uuid.UUID) *cluster.Cluster {
 	return c
 }
 
-func pointer[T any](v T) *T { return &v }
-
 // gpuNode has two GPUs, one of which a pod has.
 func gpuNode(name string) facts.Node {
 	n := facts.Node{
@@ -164,7 +162,7 @@ func gpuNode(name string) facts.Node {
 	}
 	for i := range int32(2) {
 		n.Devices = append(n.Devices, facts.Device{
-			ID: "nvidia-cuda-" + string('0'+i), Vendor: "nvidia", Kind: facts.KindCUDA, Model: "NVIDIA-A100-SXM4-80GB", Index: pointer(i), MemoryBytes: pointer(int64(80 << 30)),
+			ID: "nvidia-cuda-" + string('0'+i), Vendor: "nvidia", Kind: facts.KindCUDA, Model: "NVIDIA-A100-SXM4-80GB", Index: new(i), MemoryBytes: new(int64(80 << 30)),
 			Health: facts.HealthHealthy, CUDAVersion: "12.4", Resource: "nvidia.com/gpu", Source: facts.SourceLabel,
 		})
 	}
@@ -181,7 +179,7 @@ func cpuNode(name string) facts.Node {
 
 func cpu(cores int32) facts.Device {
 	return facts.Device{
-		ID: "cpu-0", Vendor: "intel", Kind: facts.KindCPU, Model: "Sapphire Rapids", Cores: &cores, Threads: pointer(cores + 1), MemoryBytes: pointer(int64(cores) << 33),
+		ID: "cpu-0", Vendor: "intel", Kind: facts.KindCPU, Model: "Sapphire Rapids", Cores: &cores, Threads: new(cores + 1), MemoryBytes: new(int64(cores) << 33),
 		Health: facts.HealthHealthy, InstructionSets: []string{"AMX_TILE", "AVX2"}, Resource: "cpu", Source: facts.SourceNode,
 	}
 }

@@ -56,14 +56,14 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		rec := &recorder{ResponseWriter: w}
 		ctx := logkey.With(r.Context(), slog.String(logkey.RequestID, id.New().String()))
 		r = r.WithContext(ctx)
-		s.contain(rec, r, next)
+		s.contain(rec, r, next) //nolint:contextcheck // it is in r
 		s.finish(ctx, rec, r, time.Since(start))
 	})
 }
 
 // contain turns a panic into an answer.
 func (s *Server) contain(w *recorder, r *http.Request, next http.Handler) {
-	defer func() { //nolint:contextcheck // it is in r
+	defer func() {
 		v := recover()
 		if v == nil {
 			return

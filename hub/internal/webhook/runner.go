@@ -127,7 +127,7 @@ func (r *Runner) Turn(ctx context.Context) error {
 // that is slow keeps one hand busy and no more.
 func (r *Runner) man(ctx context.Context, crew *run.Crew) (claimed int, err error) {
 	if crew.Free() == 0 || ctx.Err() != nil {
-		return 0, nil
+		return 0, nil //nolint:nilerr // the only error is that ctx ended
 	}
 	latest, err := r.cfg.Feed.Latest(ctx)
 	if err != nil {

@@ -87,10 +87,12 @@ func (h *Hub) sweep(ctx context.Context) {
 	turn := time.NewTicker(h.cfg.Sweep)
 	defer turn.Stop()
 	for {
-		for n, err := sweepBatch, error(nil); n == sweepBatch; {
-			if n, err = h.PurgeOld(ctx, time.Now().Add(-h.cfg.Retention), sweepBatch); err != nil && ctx.Err() == nil {
+		for n := sweepBatch; n == sweepBatch; {
+			purged, err := h.PurgeOld(ctx, time.Now().Add(-h.cfg.Retention), sweepBatch)
+			if err != nil && ctx.Err() == nil {
 				h.log.WarnContext(ctx, "old workflows were not purged", logError(err))
 			}
+			n = purged
 		}
 		select {
 		case <-ctx.Done():
