@@ -6,21 +6,8 @@ import (
 
 	"github.com/budecosystem/budcluster/hub/internal/bootstrap"
 	"github.com/budecosystem/budcluster/hub/internal/enroll"
-	"github.com/budecosystem/budcluster/hub/internal/store"
 	"github.com/budecosystem/budcluster/internal/kubeconfig"
 )
-
-// onboarder makes what registers clusters of uploaded kubeconfigs.
-func (h *Hub) onboarder(r *rules, st *store.Store) (*bootstrap.Onboarder, error) {
-	installer, err := h.installer(r.enroll)
-	if err != nil {
-		return nil, err
-	}
-	return bootstrap.NewOnboarder(bootstrap.OnboarderConfig{ //nolint:wrapcheck // names what is missing
-		Installer: installer, Registrar: r.operation, Tokens: r.enroll, Workflows: r.workflows,
-		Known: st.MemberByUID, Values: h.agentValues(), Logger: h.component("bootstrap"),
-	})
-}
 
 // installer makes what brings the agent into clusters of uploaded kubeconfigs.
 func (h *Hub) installer(tokens *enroll.Service) (*bootstrap.Installer, error) {

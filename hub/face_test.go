@@ -79,6 +79,7 @@ func pretendInstaller() int {
 		case o.Go:
 			say(install.Stage{Stage: install.Installing})
 			say(install.Stage{Stage: install.Installed})
+			mark("values", string(o.Values))
 			mark("token", o.JoinToken)
 			say(install.Stage{Stage: install.Waiting, Message: "0 of 1 ready: ErrImagePull"})
 			go func() {
@@ -115,7 +116,7 @@ func (s script) appears(t *testing.T, name string) string {
 }
 
 // platformHub is a hub beside a sidecar in memory.
-func platformHub(t *testing.T) (*hubtest.Hub, *daprtest.Fake) {
+func platformHub(t *testing.T, more ...func(*hub.Config)) (*hubtest.Hub, *daprtest.Fake) {
 	t.Helper()
 	fake := daprtest.NewFake(t, "")
 	token := filepath.Join(t.TempDir(), "token")
@@ -123,6 +124,9 @@ func platformHub(t *testing.T) (*hubtest.Hub, *daprtest.Fake) {
 	return hubtest.New(t, hubtest.With(func(c *hub.Config) {
 		c.Dapr.Enabled, c.Dapr.HTTPAddress, c.Dapr.PubSub, c.Dapr.StateStore = true, fake.Address(), daprtest.PubSub, daprtest.StateStore
 		c.Dapr.APITokenFile, c.Dapr.AppTokenFile = token, token
+		for _, change := range more {
+			change(c)
+		}
 	})), fake
 }
 
@@ -298,6 +302,23 @@ func TestPlatformInstallationsFail(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, list.Items, "nothing is left")
 	require.NotContains(t, h.Log.String(), "canary-71c2")
+}
+
+// What the hub's settings say of uploads holds for those of the platform: which
+// networks are not dialed, and where the agent's image comes from.
+func TestPlatformUploadsHeedTheSettings(t *testing.T) {
+	t.Parallel()
+	h, _ := platformHub(t, func(c *hub.Config) { c.Bootstrap.DenyNetworks = []string{"203.0.113.0/24"} })
+	status, text := onboard(t, h, "denied", uuid.NewString(), script{Dir: t.TempDir(), UID: "uid-denied"})
+	require.Equal(t, http.StatusBadRequest, status, text)
+	require.Contains(t, text, "203.0.113.7")
+
+	h, _ = platformHub(t, func(c *hub.Config) { c.Bootstrap.ImageRegistry = "registry.example.com/mirror" })
+	mirrored := script{Dir: t.TempDir(), UID: "uid-mirrored"}
+	status, text = onboard(t, h, "mirrored", uuid.NewString(), mirrored)
+	require.Equal(t, http.StatusOK, status, text)
+	mirrored.appears(t, "token")
+	require.JSONEq(t, `{"global": {"imageRegistry": "registry.example.com/mirror"}}`, mirrored.appears(t, "values"))
 }
 
 // awaitState waits until a workflow is at a status.

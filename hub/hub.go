@@ -22,9 +22,6 @@ type Options struct {
 	Out io.Writer
 	// APIListener, TunnelListener and AppListener replace the configured addresses.
 	APIListener, TunnelListener, AppListener net.Listener
-	// AgentProgram is the agent's program, which installs agents; empty is
-	// budcluster-agent beside this program.
-	AgentProgram string
 	// Replica names this process among the hub's; empty is the host's name.
 	Replica string
 	// SyncPoll overrides how often desired state is read without a wake-up.

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -17,12 +15,10 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
 	"github.com/budecosystem/budcluster/hub/internal/enroll"
 	"github.com/budecosystem/budcluster/hub/internal/operation"
-	"github.com/budecosystem/budcluster/hub/internal/page"
 	"github.com/budecosystem/budcluster/hub/internal/platform"
 	"github.com/budecosystem/budcluster/hub/internal/store"
 	"github.com/budecosystem/budcluster/hub/internal/workflow"
 	"github.com/budecosystem/budcluster/internal/install"
-	"github.com/budecosystem/budcluster/internal/kubeconfig"
 	"github.com/budecosystem/budcluster/internal/logkey"
 	"github.com/budecosystem/budcluster/internal/run"
 	"github.com/budecosystem/budcluster/internal/secret"
@@ -46,7 +42,9 @@ type installs struct {
 	*parts
 	log       *slog.Logger
 	installer *bootstrap.Installer
-	jobs      chan job
+	// values are what the chart of such an agent is given.
+	values map[string]any
+	jobs   chan job
 }
 
 // job is one installation that may begin.
@@ -58,25 +56,8 @@ type job struct {
 }
 
 func (h *Hub) newInstalls(p *parts) (*installs, error) {
-	program := h.opts.AgentProgram
-	if program == "" {
-		own, err := os.Executable()
-		if err != nil {
-			return nil, fmt.Errorf("find the agent's program: %w", err)
-		}
-		program = filepath.Join(filepath.Dir(own), "budcluster-agent")
-	}
-	installer, err := bootstrap.New(bootstrap.Config{
-		Binary: program, HubAddresses: []string{h.cfg.Tunnel.Address}, Logger: h.component("bootstrap"), Addresses: kubeconfig.Addresses{AllowLoopback: h.cfg.Dev},
-		Pin: func(ctx context.Context) (string, error) {
-			authority, err := p.enroll.Authority(ctx)
-			if err != nil {
-				return "", err //nolint:wrapcheck // a sentence already
-			}
-			return authority.Pin(), nil
-		},
-	})
-	return &installs{parts: p, log: h.component("installs"), installer: installer, jobs: make(chan job)}, err //nolint:wrapcheck // names what is missing
+	installer, err := h.installer(p.enroll)
+	return &installs{parts: p, log: h.component("installs"), installer: installer, values: h.agentValues(), jobs: make(chan job)}, err
 }
 
 // register begins a registration that the platform asks for.
@@ -108,21 +89,16 @@ func (i *installs) register(ctx context.Context, actor string, req platform.Regi
 
 // unique refuses a cluster that is registered under another name.
 func (i *installs) unique(ctx context.Context, uid string, req platform.Registration) error {
-	p := page.Page{Limit: page.MaxLimit}
-	for {
-		some, next, err := i.clusters.List(ctx, p)
-		if err != nil {
-			return err //nolint:wrapcheck // a sentence already
-		}
-		for _, c := range some {
-			if c.UID == uid && (!req.Existing || c.ID.String() != req.Name) {
-				return &platform.ConflictError{Message: fmt.Sprintf("This cluster is registered already, as %q (its id is %s); use that entry, or remove it first.", c.Name, c.ID)}
-			}
-		}
-		if next == "" {
-			return nil
-		}
-		p.Cursor = next
+	c, err := i.known(ctx, uid)
+	switch {
+	case errors.Is(err, enroll.ErrNoCluster):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look for the cluster of uid %s: %w", uid, err)
+	case req.Existing && c.ID.String() == req.Name:
+		return nil
+	default:
+		return &platform.ConflictError{Message: fmt.Sprintf("This cluster is registered already, as %q (its id is %s); use that entry, or remove it first.", c.Name, c.ID)}
 	}
 }
 
@@ -178,7 +154,7 @@ func (i *installs) carry(ctx context.Context, j job) {
 			i.say(ctx, j.cluster, operation.Installing, text)
 		}
 	}
-	err := j.run.Go(ctx, bootstrap.Order{JoinToken: j.token}, progress)
+	err := j.run.Go(ctx, bootstrap.Order{JoinToken: j.token, Values: i.values}, progress)
 	if err == nil {
 		err = j.run.Await(wanted, progress)
 	}

@@ -18,7 +18,6 @@ import (
 	"github.com/budecosystem/budcluster/charts"
 	"github.com/budecosystem/budcluster/hub/internal/agentapi"
 	"github.com/budecosystem/budcluster/hub/internal/api"
-	"github.com/budecosystem/budcluster/hub/internal/bootstrap"
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
 	"github.com/budecosystem/budcluster/hub/internal/enroll"
 	"github.com/budecosystem/budcluster/hub/internal/gateway"
@@ -70,7 +69,7 @@ func (h *Hub) serve(ctx context.Context, url string) error {
 	if err := h.firstKey(ctx, r); err != nil {
 		return err
 	}
-	p := &parts{rules: r, cert: cert, wakes: pg.NewListener(pool, h.component("listener")), registry: newRegistry(), ping: st.Ping}
+	p := &parts{rules: r, cert: cert, wakes: pg.NewListener(pool, h.component("listener")), registry: newRegistry(), ping: st.Ping, known: st.MemberByUID}
 	if p.hooks, err = h.webhooks(p, st, keys); err != nil {
 		return err
 	}
@@ -82,9 +81,6 @@ func (h *Hub) serve(ctx context.Context, url string) error {
 		return err
 	}
 	defer closeWork()
-	if p.onboard, err = h.onboarder(r, st); err != nil {
-		return err
-	}
 	closeFace, err := h.face(ctx, p)
 	if err != nil {
 		return err
@@ -102,7 +98,7 @@ type parts struct {
 	registry *prometheus.Registry
 	ping     func(context.Context) error
 	gateway  *gateway.Gateway
-	onboard  *bootstrap.Onboarder
+	known    func(ctx context.Context, uid string) (enroll.Member, error)
 	hooks    *webhook.Service
 	group    run.Group
 }

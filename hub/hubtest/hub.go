@@ -118,9 +118,10 @@ func (h *Hub) start(api, tunnel, app net.Listener) {
 	h.t.Helper()
 	program, err := os.Executable() // a test that installs agents plays the agent's program too
 	require.NoError(h.t, err)
-	running, err := hub.New(h.cfg, hub.Options{
-		AgentProgram: program,
-		Logger:       h.logger(), APIListener: api, TunnelListener: tunnel, AppListener: app, Replica: h.replica, SyncPoll: time.Minute,
+	cfg := h.cfg
+	cfg.AgentBinary = program
+	running, err := hub.New(cfg, hub.Options{
+		Logger: h.logger(), APIListener: api, TunnelListener: tunnel, AppListener: app, Replica: h.replica, SyncPoll: time.Minute,
 	})
 	require.NoError(h.t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(h.t.Context()))

@@ -22,7 +22,6 @@
 // is therefore never shown unless it has proved to be an API server, and the
 // addresses that may be dialed are limited (internal/kubeconfig).
 //
-// Onboarder joins that with the register: it admits the cluster by its UID,
-// begins the registration, makes the join token, and takes all of it back when
-// the installation fails. It keeps nothing.
+// What it does not do: it knows no cluster of the register, makes no join
+// token and keeps nothing.
 package bootstrap
