@@ -147,7 +147,7 @@ kube-build: ## Build only the API server and etcd, for `make test` (once: about 
 	ln -sfn "$$(awk '$$1 == "etcd" {print $$2}' <<<"$$built")" '$(KUBE_BIN_DIR)/etcd'
 
 .PHONY: dapr-build
-dapr-build: ## Build the Dapr runtime, for `make test` (once: about 6 minutes on 2 cores).
+dapr-build: ## Build the Dapr runtime, for `make test` (once: some 11 minutes of CPU).
 	@mkdir -p '$(DAPR_BIN_DIR)'; \
 	built=$$(go run ./deploy/dapr/cmd/build); \
 	for role in daprd placement scheduler; do ln -sfn "$$built" '$(DAPR_BIN_DIR)'/$$role; done

@@ -29,14 +29,15 @@ type progress struct {
 func (a *app) progress() *progress {
 	g := &progress{a: a, p: a.printer(), start: a.w.Now(), quit: make(chan struct{}), done: make(chan struct{})}
 	g.p.colour = a.w.ErrTerminal && a.w.Env("NO_COLOR") == ""
-	go g.tick()
+	go a.animate(g.quit, g.done, g.tick)
 	return g
 }
 
-// tick keeps the time in the line moving.
-func (g *progress) tick() {
-	defer close(g.done)
-	if !g.a.w.ErrTerminal {
+// animate redraws a display five times a second until quit is closed, so that
+// the times in it move; where nobody sits at a terminal it does nothing.
+func (a *app) animate(quit <-chan struct{}, done chan<- struct{}, redraw func()) {
+	defer close(done)
+	if !a.w.ErrTerminal {
 		return
 	}
 	t := time.NewTicker(200 * time.Millisecond)
@@ -44,14 +45,24 @@ func (g *progress) tick() {
 	for {
 		select {
 		case <-t.C:
-			g.mu.Lock()
-			g.frame++
-			g.redrawLocked()
-			g.mu.Unlock()
-		case <-g.quit:
+			redraw()
+		case <-quit:
 			return
 		}
 	}
+}
+
+// spin is the sign of something that goes on.
+func spin(frame int) string {
+	signs := []string{"⠋", "⠙", "⠸", "⠴", "⠦", "⠇"}
+	return signs[frame%len(signs)]
+}
+
+func (g *progress) tick() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.frame++
+	g.redrawLocked()
 }
 
 // see takes the newest state.
@@ -94,8 +105,7 @@ func (g *progress) redrawLocked() {
 	if g.last.ID == "" {
 		return
 	}
-	spinner := []string{"⠋", "⠙", "⠸", "⠴", "⠦", "⠇"}
-	line := fmt.Sprintf("%s %s  %s", spinner[g.frame%len(spinner)], g.elapsed(), describe(g.last))
+	line := fmt.Sprintf("%s %s  %s", spin(g.frame), g.elapsed(), describe(g.last))
 	if width := cmp.Or(g.a.w.Width, 80) - 1; utf8.RuneCountInString(line) > width {
 		line = string([]rune(line)[:width-1]) + "…"
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"time"
 	"unicode/utf8"
 
 	"github.com/budecosystem/budcluster/hub/hubapi"
@@ -30,29 +29,15 @@ type steps struct {
 func (a *app) steps() *steps {
 	g := &steps{a: a, p: a.printer(), quit: make(chan struct{}), done: make(chan struct{}), shown: map[string]string{}}
 	g.p.colour = a.w.ErrTerminal && a.w.Env("NO_COLOR") == ""
-	go g.tick()
+	go a.animate(g.quit, g.done, g.tick)
 	return g
 }
 
-// tick keeps the times moving.
 func (g *steps) tick() {
-	defer close(g.done)
-	if !g.a.w.ErrTerminal {
-		return
-	}
-	t := time.NewTicker(200 * time.Millisecond)
-	defer t.Stop()
-	for {
-		select {
-		case <-t.C:
-			g.mu.Lock()
-			g.frame++
-			g.redrawLocked()
-			g.mu.Unlock()
-		case <-g.quit:
-			return
-		}
-	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.frame++
+	g.redrawLocked()
 }
 
 // see takes the newest state.
@@ -131,7 +116,7 @@ func (g *steps) mark(s hubapi.WorkflowStep) cell {
 	case hubapi.StepFailed, hubapi.StepCancelled:
 		return cell{text: "✗", tone: bad}
 	case hubapi.StepRunning, hubapi.StepWaiting:
-		return cell{text: []string{"⠋", "⠙", "⠸", "⠴", "⠦", "⠇"}[g.frame%6], tone: warning}
+		return cell{text: spin(g.frame), tone: warning}
 	default:
 		return cell{text: "·", tone: dim}
 	}

@@ -41,7 +41,7 @@ type ComponentWish struct {
 	Wanted  string         `json:"wanted,omitempty" doc:"auto, yes or no." enum:"auto,yes,no"`
 	Version string         `json:"version,omitempty" doc:"Instead of the catalogue's."`
 	Digest  string         `json:"digest,omitempty" doc:"Of that version's chart."`
-	Values  map[string]any `json:"values,omitempty" doc:"Merged over all others."`
+	Values  map[string]any `json:"values,omitempty" doc:"Merged over all others. Whoever may read the cluster may read them: no secret belongs here."`
 }
 
 // RolloutRequest is the upgrade of one component in many clusters, in waves.
