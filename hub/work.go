@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	durable "github.com/dapr/durabletask-go/workflow"
 
@@ -39,6 +40,7 @@ func (h *Hub) work(ctx context.Context, p *parts, st *store.Store, tasks taskhub
 	wake, stopWake := p.wakes.Subscribe(store.ChannelWorkflows, "")
 	dispatcher, err := workflow.NewDispatcher(workflow.DispatcherConfig{
 		Store: st, Engine: flow.Door{Engine: e}, Feed: p.events, Logger: h.component("dispatcher"), Events: events, Wake: wake,
+		GiveUp: h.giveUp(),
 	})
 	janitor, errJanitor := workflow.NewJanitor(workflow.JanitorConfig{
 		Store: st, Logger: h.component("workflow"), Retention: h.cfg.Workflows.Retention,
@@ -59,6 +61,16 @@ func (h *Hub) work(ctx context.Context, p *parts, st *store.Store, tasks taskhub
 		stopWake()
 		closeEngine()
 	}, nil
+}
+
+// giveUp is after how long nothing more is expected of an engine that has a
+// workflow. Dapr's may keep the work of a replica that died to itself; the
+// embedded one has leases.
+func (h *Hub) giveUp() time.Duration {
+	if h.cfg.Workflows.Engine == EngineDapr {
+		return 2 * flow.LookLimit
+	}
+	return 0
 }
 
 // engine makes the engine that the configuration names.

@@ -63,7 +63,7 @@ func (f *fleet) report(ctx context.Context, of uuid.UUID, name string) {
 }
 
 // Undo has nothing to do.
-func (f *fleet) Undo(workflow.EffectKind) (flow.Undo, bool) { return nil, false }
+func (f *fleet) Undo(workflow.EffectKind) (flow.Undo, bool) { return flow.Undo{}, false }
 
 // ends is a record that tells of the end of each workflow.
 type ends struct {
@@ -82,8 +82,8 @@ func (e *ends) of(w uuid.UUID) chan struct{} {
 	return e.ended[w]
 }
 
-func (e *ends) Finish(ctx context.Context, of uuid.UUID, left []string) (*workflow.Workflow, error) {
-	w, err := e.Service.Finish(ctx, of, left)
+func (e *ends) Finish(ctx context.Context, of uuid.UUID) (*workflow.Workflow, error) {
+	w, err := e.Service.Finish(ctx, of)
 	if err == nil {
 		close(e.of(of))
 	}

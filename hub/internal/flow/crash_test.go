@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -116,8 +117,13 @@ func (m mortal) Undone(ctx context.Context, of uuid.UUID, e workflow.Effect) err
 	return err
 }
 
-func (m mortal) Finish(ctx context.Context, of uuid.UUID, left []string) (*workflow.Workflow, error) {
-	return around(m.k, of, func() (*workflow.Workflow, error) { return m.Service.Finish(ctx, of, left) })
+func (m mortal) Leave(ctx context.Context, of uuid.UUID, e workflow.Effect, why string) error {
+	_, err := around(m.k, of, func() (any, error) { return nil, m.Service.Leave(ctx, of, e, why) })
+	return err
+}
+
+func (m mortal) Finish(ctx context.Context, of uuid.UUID) (*workflow.Workflow, error) {
+	return around(m.k, of, func() (*workflow.Workflow, error) { return m.Service.Finish(ctx, of) })
 }
 
 // mortalDoor has a crash point on both sides of the engine's own commit.
@@ -175,13 +181,13 @@ func (b *world) Step(_ workflow.Kind, name string) (flow.Step, bool) {
 
 // Undo takes it away again.
 func (b *world) Undo(workflow.EffectKind) (flow.Undo, bool) {
-	return func(ctx context.Context, w *workflow.Workflow, e workflow.Effect) (workflow.Outcome, error) {
+	return flow.Undo{Do: func(ctx context.Context, w *workflow.Workflow, e workflow.Effect) (workflow.Outcome, error) {
 		gone, err := b.pool.Exec(ctx, "DELETE FROM made WHERE workflow = $1 AND name = $2", w.ID, e.Name)
 		if err == nil && gone.RowsAffected() > 0 {
 			return workflow.Waiting("going", time.Now().Add(10*time.Millisecond)), nil
 		}
 		return workflow.Completed(""), err
-	}, true
+	}}, true
 }
 
 // worker is a hub's part in workflows.
@@ -374,5 +380,6 @@ func (h *house) verify(t *testing.T, w *workflow.Workflow, status workflow.Statu
 	require.Equal(t, 1, finished, "one end")
 	left, err := h.Made(t.Context(), w.ID)
 	require.NoError(t, err)
+	left = slices.DeleteFunc(left, func(e workflow.Effect) bool { return e.UndoneAt != nil })
 	require.Len(t, left, made)
 }

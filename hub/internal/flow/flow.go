@@ -29,8 +29,12 @@ const (
 	longestPause = 30 * time.Second
 	// history is after how many looks the engine's history begins anew.
 	history = 100
-	// undoLimit is how long taking back may take before the rest is left behind.
+	// LookLimit is how long one look may take; then it is tried again.
+	LookLimit = 5 * time.Minute
+	// undoLimit is how long taking back may take in all. Each effect has
+	// undoLeast, whatever the others took.
 	undoLimit = 15 * time.Minute
+	undoLeast = time.Minute
 )
 
 // Step is how a step is carried out.
@@ -43,9 +47,15 @@ type Step struct {
 	Limit time.Duration
 }
 
-// Undo takes an effect back. It is called until its outcome is settled; Failed
-// leaves the effect behind, with the message.
-type Undo func(ctx context.Context, w *workflow.Workflow, e workflow.Effect) (workflow.Outcome, error)
+// Undo is how effects of one kind are taken back.
+type Undo struct {
+	// Do is called until its outcome is settled; Failed leaves the effect behind,
+	// with the message.
+	Do func(ctx context.Context, w *workflow.Workflow, e workflow.Effect) (workflow.Outcome, error)
+	// Remedy says how a person removes what is left behind, in words that follow
+	// "remove it with".
+	Remedy func(w *workflow.Workflow, e workflow.Effect) string
+}
 
 // Book says how each kind is carried out.
 type Book interface {
@@ -65,7 +75,8 @@ type Record interface {
 	Park(ctx context.Context, t *workflow.Turn, sequence int64, o workflow.Outcome) (again bool, err error)
 	Made(ctx context.Context, workflowID uuid.UUID) ([]workflow.Effect, error)
 	Undone(ctx context.Context, workflowID uuid.UUID, e workflow.Effect) error
-	Finish(ctx context.Context, workflowID uuid.UUID, left []string) (*workflow.Workflow, error)
+	Leave(ctx context.Context, workflowID uuid.UUID, e workflow.Effect, why string) error
+	Finish(ctx context.Context, workflowID uuid.UUID) (*workflow.Workflow, error)
 }
 
 // Config makes a Runner.

@@ -10,6 +10,7 @@ import (
 
 	durable "github.com/dapr/durabletask-go/workflow"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/budecosystem/budcluster/hub/internal/engine"
@@ -26,7 +27,7 @@ import (
 // book is a Book of functions.
 type book struct {
 	steps map[string]flow.Step
-	undo  flow.Undo
+	undo  func(ctx context.Context, w *workflow.Workflow, e workflow.Effect) (workflow.Outcome, error)
 }
 
 func (b *book) Step(_ workflow.Kind, name string) (flow.Step, bool) {
@@ -34,13 +35,17 @@ func (b *book) Step(_ workflow.Kind, name string) (flow.Step, bool) {
 	return s, ok
 }
 
-func (b *book) Undo(workflow.EffectKind) (flow.Undo, bool) { return b.undo, b.undo != nil }
+func (b *book) Undo(workflow.EffectKind) (flow.Undo, bool) {
+	return flow.Undo{Do: b.undo, Remedy: func(_ *workflow.Workflow, e workflow.Effect) string { return "`rm " + e.Name + "`" }}, b.undo != nil
+}
 
 // bundle is a hub's workflows: the record, two engines and two dispatchers, as
 // two replicas have them.
 type bundle struct {
 	*workflow.Service
 	store   *store.Store
+	pool    *pgxpool.Pool
+	engine  *engine.Engine // of one of them
 	cluster uuid.UUID
 
 	mu      sync.Mutex // guards results
@@ -50,7 +55,7 @@ type bundle struct {
 func setup(t *testing.T, steps flow.Book) *bundle {
 	t.Helper()
 	st, pool := storetest.NewWithPool(t)
-	b := &bundle{store: st, cluster: id.New()}
+	b := &bundle{store: st, pool: pool, cluster: id.New()}
 	log := slog.New(slog.DiscardHandler)
 	var err error
 	b.Service, err = workflow.New(workflow.Config{Store: st, Logger: log, Notify: func(_ context.Context, _ *workflow.Workflow, n workflow.Notice) error {
@@ -73,7 +78,10 @@ func setup(t *testing.T, steps flow.Book) *bundle {
 		require.NoError(t, runner.Register(registry))
 		e, err := engine.NewEmbedded(engine.EmbeddedConfig{Hub: hub, Registry: registry, Log: log})
 		require.NoError(t, err)
-		d, err := workflow.NewDispatcher(workflow.DispatcherConfig{Store: st, Engine: flow.Door{Engine: e}, Feed: events, Logger: log, Sweep: 20 * time.Millisecond})
+		b.engine = e
+		d, err := workflow.NewDispatcher(workflow.DispatcherConfig{
+			Store: st, Engine: flow.Door{Engine: e}, Feed: events, Logger: log, Sweep: 20 * time.Millisecond, Silence: 300 * time.Millisecond,
+		})
 		require.NoError(t, err)
 		require.NoError(t, d.Dispatch(t.Context())) // from now on it follows the events
 		var running sync.WaitGroup
@@ -217,15 +225,92 @@ func TestFailureUndoesInReverse(t *testing.T) {
 
 func TestWhatCannotBeUndoneIsNamed(t *testing.T) {
 	t.Parallel()
-	bk := &book{undo: func(context.Context, *workflow.Workflow, workflow.Effect) (workflow.Outcome, error) {
-		return workflow.Failed("Refused", "the agent may not"), nil
+	var (
+		mu     sync.Mutex
+		undone []string
+	)
+	bk := &book{undo: func(_ context.Context, _ *workflow.Workflow, e workflow.Effect) (workflow.Outcome, error) {
+		if e.Name == "gpu" || e.Name == "crd" {
+			return workflow.Failed("Refused", "the agent may not"), nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		undone = append(undone, e.Name)
+		return workflow.Completed(""), nil
 	}}
 	b := setup(t, bk)
-	bk.steps = map[string]flow.Step{"nfd": {Do: func(ctx context.Context, turn *workflow.Turn) (workflow.Outcome, error) {
-		return workflow.Failed("X", "no"), b.RecordEffect(ctx, turn.Workflow.ID, workflow.EffectRelease, "nfd", b.cluster)
+	bk.steps = map[string]flow.Step{"all": {Do: func(ctx context.Context, turn *workflow.Turn) (workflow.Outcome, error) {
+		var errs []error
+		for _, name := range []string{"crd", "nfd", "gpu", "hami"} {
+			errs = append(errs, b.RecordEffect(ctx, turn.Workflow.ID, workflow.EffectRelease, name, b.cluster))
+		}
+		return workflow.Failed("X", "no"), errors.Join(errs...)
 	}}}
-	w := b.reach(t, b.begin(t, "nfd"), over)
-	require.Equal(t, "nfd: no; left behind: release nfd (the agent may not)", w.Message)
+	w := b.reach(t, b.begin(t, "all"), over)
+	require.Equal(t, workflow.StatusFailed, w.Status)
+	require.Equal(t, "all: no; left behind: release gpu (the agent may not; remove it with `rm gpu`); "+
+		"left behind: release crd (the agent may not; remove it with `rm crd`)", w.Message)
+	mu.Lock()
+	require.Equal(t, []string{"hami", "nfd"}, undone, "one that stays keeps none of the others")
+	mu.Unlock()
+	require.Equal(t, []string{"Failed"}, b.told())
+}
+
+// The engine loses a workflow: its tables are truncated, amid a look and amid a
+// wait, or somebody ends the instance there. It goes on where it was, and has
+// one result.
+func TestWhatTheEngineLosesGoesOn(t *testing.T) {
+	t.Parallel()
+	truncate := func(ctx context.Context, b *bundle) error {
+		_, err := b.pool.Exec(ctx, "TRUNCATE wf.instances, wf.history, wf.events, wf.activities")
+		return err
+	}
+	for name, c := range map[string]struct {
+		inLook func(ctx context.Context, b *bundle) error // in the second step
+		inWait func(ctx context.Context, b *bundle, w *workflow.Workflow) error
+	}{
+		"truncated in a look": {inLook: truncate},
+		"truncated in a wait": {inWait: func(ctx context.Context, b *bundle, _ *workflow.Workflow) error { return truncate(ctx, b) }},
+		"ended in a wait": {inWait: func(ctx context.Context, b *bundle, w *workflow.Workflow) error {
+			return b.engine.Terminate(ctx, w.ID.String(), "by hand")
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var first, second, third counter
+			bk := &book{}
+			b := setup(t, bk)
+			bk.steps = map[string]flow.Step{
+				"first": {Do: func(context.Context, *workflow.Turn) (workflow.Outcome, error) {
+					first.next()
+					return workflow.Completed(""), nil
+				}},
+				"second": {Do: func(ctx context.Context, _ *workflow.Turn) (workflow.Outcome, error) {
+					if second.next() == 1 && c.inLook != nil {
+						return workflow.Completed(""), c.inLook(ctx, b)
+					}
+					return workflow.Completed(""), nil
+				}},
+				"third": {Do: func(context.Context, *workflow.Turn) (workflow.Outcome, error) {
+					if third.next() == 1 && c.inWait != nil {
+						return workflow.Waiting("for the agent", time.Now().Add(time.Hour), "cluster"), nil
+					}
+					return workflow.Completed(""), nil
+				}},
+			}
+			w := b.begin(t, "first", "second", "third")
+			if c.inWait != nil {
+				b.reach(t, w, func(w *workflow.Workflow) bool { return w.Steps[2].Status == workflow.StepWaiting })
+				require.NoError(t, c.inWait(t.Context(), b, w))
+			}
+			began := time.Now()
+			done := b.reach(t, w, over)
+			require.Less(t, time.Since(began), 20*time.Second, "long before it would look by itself")
+			require.Equal(t, workflow.StatusCompleted, done.Status, done.Message)
+			require.Equal(t, 2, first.next(), "looked at once")
+			require.Equal(t, []string{"Completed"}, b.told())
+		})
+	}
 }
 
 func TestCancelEndsAWait(t *testing.T) {

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -14,6 +15,9 @@ import (
 // look does the next thing that a workflow needs.
 func (r *Runner) look(ctx context.Context, p place) (verdict, error) {
 	w, err := r.record.Get(ctx, p.ID.String())
+	if errors.Is(err, workflow.ErrNotFound) { // over for so long that its record is gone
+		return verdict{Next: nextDone}, nil
+	}
 	if err != nil {
 		return verdict{}, fmt.Errorf("look at workflow %s: %w", p.ID, err)
 	}
@@ -28,7 +32,7 @@ func (r *Runner) look(ctx context.Context, p place) (verdict, error) {
 	}
 	step := current(w)
 	if step == nil {
-		return r.finish(ctx, w, nil)
+		return r.finish(ctx, w)
 	}
 	return r.step(ctx, w, step.Name, p.Sequence)
 }
@@ -43,8 +47,8 @@ func current(w *workflow.Workflow) *workflow.Step {
 	return nil
 }
 
-func (r *Runner) finish(ctx context.Context, w *workflow.Workflow, left []string) (verdict, error) {
-	if _, err := r.record.Finish(ctx, w.ID, left); err != nil {
+func (r *Runner) finish(ctx context.Context, w *workflow.Workflow) (verdict, error) {
+	if _, err := r.record.Finish(ctx, w.ID); err != nil {
 		return verdict{}, err //nolint:wrapcheck // a sentence already
 	}
 	return verdict{Next: nextDone}, nil
@@ -82,7 +86,7 @@ func (r *Runner) outcome(ctx context.Context, t *workflow.Turn, def Step, known 
 	case !known:
 		return workflow.Failed("UnknownStep", fmt.Sprintf("this hub knows no step %q of %s; start the workflow again", t.Step.Name, t.Workflow.Kind))
 	}
-	o, err := r.guard(ctx, func() (workflow.Outcome, error) { return def.Do(ctx, t) })
+	o, err := r.guard(ctx, func(ctx context.Context) (workflow.Outcome, error) { return def.Do(ctx, t) })
 	if err == nil {
 		return o
 	}
@@ -94,16 +98,21 @@ func (r *Runner) outcome(ctx context.Context, t *workflow.Turn, def Step, known 
 	return retry
 }
 
-// guard makes an error of a panic: one step must not take the hub with it. The
-// error is shown to people; where it was is for the log.
-func (r *Runner) guard(ctx context.Context, do func() (workflow.Outcome, error)) (o workflow.Outcome, err error) {
+// guard bounds a look, and makes an error of a panic: one step must not take
+// the hub with it. The error is shown to people; where it was is for the log.
+func (r *Runner) guard(ctx context.Context, do func(ctx context.Context) (workflow.Outcome, error)) (o workflow.Outcome, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, LookLimit, fmt.Errorf("it took over %s", LookLimit))
+	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the hub met a bug, please report it with its log: %v", p)
 			r.log.ErrorContext(ctx, "a step panicked", slog.Any(logkey.Error, p), slog.String(logkey.Stack, string(debug.Stack())))
 		}
 	}()
-	return do()
+	if o, err = do(ctx); err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	}
+	return o, err
 }
 
 // bound ends a step that waits beyond its limit, and keeps the next look

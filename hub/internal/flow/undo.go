@@ -4,13 +4,15 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/budecosystem/budcluster/hub/internal/workflow"
 	"github.com/budecosystem/budcluster/internal/logkey"
 )
 
 // undo takes back the last effect that is still there; when there is none, the
-// workflow is over.
+// workflow is over. One that cannot be taken back is left behind, and the next
+// has its turn: each that goes is one less for a person to remove.
 func (r *Runner) undo(ctx context.Context, w *workflow.Workflow, sequence int64) (verdict, error) {
 	t, err := r.record.BeginUndo(ctx, w.ID)
 	if err != nil {
@@ -20,16 +22,17 @@ func (r *Runner) undo(ctx context.Context, w *workflow.Workflow, sequence int64)
 	if err != nil {
 		return verdict{}, err //nolint:wrapcheck // a sentence already
 	}
-	if len(made) == 0 {
-		return r.finish(ctx, w, nil)
+	e, limit := nextToUndo(w, made)
+	if e == nil {
+		return r.finish(ctx, w)
 	}
-	o := r.undoOne(ctx, w, made[0])
+	o, remedy := r.undoOne(ctx, w, *e)
 	if ctx.Err() != nil {
 		return verdict{}, context.Cause(ctx)
 	}
 	switch {
-	case o.Status == workflow.StepFailed, o.Status == workflow.StepWaiting && r.now().After(w.UndoingSince().Add(undoLimit)):
-		return r.finish(ctx, w, leftBehind(made, o.Message))
+	case o.Status == workflow.StepFailed, o.Status == workflow.StepWaiting && r.now().After(limit):
+		return verdict{Next: nextLook}, r.record.Leave(ctx, w.ID, *e, leftWhy(o.Message, remedy)) //nolint:wrapcheck // a sentence already
 	case o.Status == workflow.StepWaiting:
 		o = r.bound(t, Step{}, o)
 		again, err := r.record.Park(ctx, t, sequence, o)
@@ -38,36 +41,58 @@ func (r *Runner) undo(ctx context.Context, w *workflow.Workflow, sequence int64)
 		}
 		return r.wait(o), nil
 	}
-	if err := r.record.Undone(ctx, w.ID, made[0]); err != nil {
-		return verdict{}, err //nolint:wrapcheck // a sentence already
-	}
-	return verdict{Next: nextLook}, nil
+	return verdict{Next: nextLook}, r.record.Undone(ctx, w.ID, *e) //nolint:wrapcheck // a sentence already
 }
 
-func (r *Runner) undoOne(ctx context.Context, w *workflow.Workflow, e workflow.Effect) workflow.Outcome {
+// nextToUndo is the last effect that is neither taken back nor left behind, nil
+// when there is none, and until when it may be waited for.
+func nextToUndo(w *workflow.Workflow, made []workflow.Effect) (next *workflow.Effect, limit time.Time) {
+	since := *w.UndoingSince()
+	limit = since.Add(undoLimit)
+	for i, e := range made {
+		var ended *time.Time
+		switch {
+		case e.UndoneAt != nil:
+			ended = e.UndoneAt
+		case e.LeftAt != nil:
+			ended = e.LeftAt
+		default:
+			if next == nil {
+				next = &made[i]
+			}
+			continue
+		}
+		if least := ended.Add(undoLeast); least.After(limit) {
+			limit = least
+		}
+	}
+	return next, limit
+}
+
+func (r *Runner) undoOne(ctx context.Context, w *workflow.Workflow, e workflow.Effect) (o workflow.Outcome, remedy string) {
 	undo, ok := r.book.Undo(e.Kind)
 	if !ok {
-		return workflow.Completed("")
+		return workflow.Completed(""), ""
 	}
-	o, err := r.guard(ctx, func() (workflow.Outcome, error) { return undo(ctx, w, e) })
+	if undo.Remedy != nil {
+		remedy = undo.Remedy(w, e)
+	}
+	o, err := r.guard(ctx, func(ctx context.Context) (workflow.Outcome, error) { return undo.Do(ctx, w, e) })
 	if err == nil {
-		return o
+		return o, remedy
 	}
 	r.log.WarnContext(ctx, "an effect could not be undone; it is tried again", slog.String(logkey.Workflow, w.ID.String()),
 		slog.String(logkey.Name, e.Name), slog.Any(logkey.Error, err))
-	return workflow.Waiting(err.Error(), r.now().Add(longestPause/3))
+	return workflow.Waiting(err.Error(), r.now().Add(longestPause/3)), remedy
 }
 
-// leftBehind names the effects that stay. What the first of them waits for is
-// why.
-func leftBehind(made []workflow.Effect, why string) []string {
-	left := make([]string, 0, len(made))
-	for i, e := range made {
-		what := fmt.Sprintf("%s %s", e.Kind, e.Name)
-		if i == 0 && why != "" {
-			what += " (" + why + ")"
-		}
-		left = append(left, what)
+// leftWhy says why an effect stays, and what a person does about it.
+func leftWhy(why, remedy string) string {
+	switch {
+	case remedy == "":
+		return why
+	case why == "":
+		return "remove it with " + remedy
 	}
-	return left
+	return fmt.Sprintf("%s; remove it with %s", why, remedy)
 }

@@ -139,7 +139,7 @@ func (b *bundle) complete(w *workflow.Workflow) {
 	require.NoError(b.t, err)
 	_, err = b.workflows.Settle(b.t.Context(), turn, 1, workflow.Completed("done"))
 	require.NoError(b.t, err)
-	_, err = b.workflows.Finish(b.t.Context(), w.ID, nil)
+	_, err = b.workflows.Finish(b.t.Context(), w.ID)
 	require.NoError(b.t, err)
 }
 

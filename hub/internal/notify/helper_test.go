@@ -100,7 +100,7 @@ func (b *bundle) step(tb testing.TB, w *workflow.Workflow, name string, o workfl
 func (b *bundle) finish(tb testing.TB, w *workflow.Workflow) {
 	tb.Helper()
 	for range 2 {
-		_, err := b.workflows.Finish(tb.Context(), w.ID, nil)
+		_, err := b.workflows.Finish(tb.Context(), w.ID)
 		require.NoError(tb, err)
 	}
 }

@@ -114,7 +114,7 @@ func TestThroughARealSidecar(t *testing.T) {
 		require.NoError(t, err)
 		_, err = workflows.Settle(t.Context(), turn, 1, o)
 		require.NoError(t, err)
-		_, err = workflows.Finish(t.Context(), w.ID, nil)
+		_, err = workflows.Finish(t.Context(), w.ID)
 		require.NoError(t, err)
 		sent, err := deliverer.Deliver(t.Context())
 		require.NoError(t, err)

@@ -2,6 +2,7 @@ package operation
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -80,9 +81,16 @@ func (s *Service) Step(_ workflow.Kind, name string) (flow.Step, bool) {
 // Undo says how an effect is taken back.
 func (s *Service) Undo(kind workflow.EffectKind) (flow.Undo, bool) {
 	undo, ok := map[workflow.EffectKind]flow.Undo{
-		workflow.EffectRelease: s.undoRelease,
-		workflow.EffectCluster: s.undoCluster,
-		workflow.EffectAgent:   s.undoAgent,
+		workflow.EffectRelease: {Do: s.undoRelease, Remedy: func(w *workflow.Workflow, e workflow.Effect) string {
+			return fmt.Sprintf("`budcluster release delete %s --cluster %s`", e.Name, w.ClusterName)
+		}},
+		workflow.EffectCluster: {Do: s.undoCluster, Remedy: removeByForce},
+		workflow.EffectAgent:   {Do: s.undoAgent, Remedy: removeByForce},
 	}[kind]
 	return undo, ok
+}
+
+// removeByForce takes a cluster out of the fleet also without its agent.
+func removeByForce(w *workflow.Workflow, _ workflow.Effect) string {
+	return fmt.Sprintf("`budcluster cluster remove %s --force`; should the agent come back, it removes what is ours, and then itself", w.ClusterName)
 }

@@ -371,7 +371,7 @@ func (b *bundle) end(w *workflow.Workflow, o workflow.Outcome) {
 			break
 		}
 	}
-	_, err := b.workflows.Finish(b.t.Context(), w.ID, nil)
+	_, err := b.workflows.Finish(b.t.Context(), w.ID)
 	require.NoError(b.t, err)
 }
 

@@ -68,6 +68,15 @@ func (s *Store) WorkflowLock(ctx context.Context, id uuid.UUID) (*workflow.Workf
 	return s.withSteps(ctx, row)
 }
 
+// WorkflowLook is WorkflowLock that also writes down that a look begins.
+func (s *Store) WorkflowLook(ctx context.Context, id uuid.UUID, at time.Time) (*workflow.Workflow, error) {
+	row, err := s.q.WorkflowLook(ctx, s.db(ctx), sqlcgen.WorkflowLookParams{ID: id, At: at})
+	if err != nil {
+		return nil, notFound(err, workflow.ErrNotFound)
+	}
+	return s.withSteps(ctx, row)
+}
+
 func (s *Store) withSteps(ctx context.Context, row sqlcgen.Workflows) (*workflow.Workflow, error) {
 	w := workflowOf(row)
 	steps, err := s.q.StepList(ctx, s.db(ctx), row.ID)
@@ -154,6 +163,19 @@ func (s *Store) WorkflowScheduled(ctx context.Context, id uuid.UUID, at time.Tim
 	return s.q.WorkflowScheduled(ctx, s.db(ctx), sqlcgen.WorkflowScheduledParams{ID: id, At: at})
 }
 
+// WorkflowSilent claims unfinished workflows that nothing was heard of.
+func (s *Store) WorkflowSilent(ctx context.Context, now, before time.Time, limit int) ([]workflow.Silent, error) {
+	rows, err := s.q.WorkflowSilent(ctx, s.db(ctx), sqlcgen.WorkflowSilentParams{Now: now, Before: before, Lim: int32(limit)}) //nolint:gosec // a batch
+	if err != nil {
+		return nil, err
+	}
+	silent := make([]workflow.Silent, 0, len(rows))
+	for _, r := range rows {
+		silent = append(silent, workflow.Silent{ID: r.ID, Since: r.Since})
+	}
+	return silent, nil
+}
+
 // WorkflowPurge deletes finished workflows and returns their ids.
 func (s *Store) WorkflowPurge(ctx context.Context, finishedBefore time.Time, limit int) ([]uuid.UUID, error) {
 	return s.q.WorkflowPurge(ctx, s.db(ctx), sqlcgen.WorkflowPurgeParams{Before: finishedBefore, Lim: int32(limit)}) //nolint:gosec // a batch
@@ -237,6 +259,7 @@ func (s *Store) EffectList(ctx context.Context, workflowID uuid.UUID) ([]workflo
 	for _, r := range rows {
 		effects = append(effects, workflow.Effect{
 			Kind: workflow.EffectKind(r.Kind), Name: r.Name, ClusterID: deref(r.ClusterID), RecordedAt: r.RecordedAt, UndoneAt: r.UndoneAt,
+			LeftAt: r.LeftAt, LeftWhy: r.LeftWhy,
 		})
 	}
 	return effects, nil
@@ -245,4 +268,9 @@ func (s *Store) EffectList(ctx context.Context, workflowID uuid.UUID) ([]workflo
 // EffectUndone records that an effect is gone.
 func (s *Store) EffectUndone(ctx context.Context, workflowID uuid.UUID, e workflow.Effect, at time.Time) error {
 	return s.q.EffectUndone(ctx, s.db(ctx), sqlcgen.EffectUndoneParams{WorkflowID: workflowID, Kind: string(e.Kind), Name: e.Name, At: at})
+}
+
+// EffectLeft records that an effect stays.
+func (s *Store) EffectLeft(ctx context.Context, workflowID uuid.UUID, e workflow.Effect, at time.Time, why string) error {
+	return s.q.EffectLeft(ctx, s.db(ctx), sqlcgen.EffectLeftParams{WorkflowID: workflowID, Kind: string(e.Kind), Name: e.Name, At: at, Why: why})
 }

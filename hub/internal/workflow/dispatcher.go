@@ -23,16 +23,25 @@ const (
 	DefaultSweep = 5 * time.Second
 	// retell is after how long the engine is told again of a wait that nobody
 	// has taken since.
-	retell        = 10 * time.Second
-	dispatchBatch = 100
+	retell = 10 * time.Second
+	// DefaultSilence is how long nothing may be heard of a workflow before the
+	// engine is asked for it. One that waits is looked at twice in that time.
+	DefaultSilence = time.Minute
+	dispatchBatch  = 100
 )
 
 // Engine runs workflows durably. The same id given twice is one workflow.
 type Engine interface {
 	// Start begins the workflow with this id.
 	Start(ctx context.Context, w *Workflow) error
-	// Raise ends the wait of this sequence.
+	// Raise ends the wait of this sequence. It fails with ErrLost when the engine
+	// has no such workflow.
 	Raise(ctx context.Context, workflowID uuid.UUID, wait string) error
+	// Has reports whether the engine has the workflow, and it is on.
+	Has(ctx context.Context, workflowID uuid.UUID) (bool, error)
+	// Restart begins the workflow anew, whatever the engine has of it. It may
+	// fail while that ends; it is called again then.
+	Restart(ctx context.Context, w *Workflow) error
 }
 
 // Feed is the record of events as it grows.
@@ -50,9 +59,13 @@ type DispatcherConfig struct {
 	// Events is readable when the feed may have grown, Wake when there is
 	// something to schedule or to tell.
 	Events, Wake <-chan struct{}
-	// Sweep is DefaultSweep when zero.
-	Sweep time.Duration
-	Now   func() time.Time
+	// Sweep and Silence have their defaults when zero.
+	Sweep, Silence time.Duration
+	// GiveUp is after how long a silence a workflow begins anew although the
+	// engine has it: for an engine that may lose the work on what it has. It has
+	// to be longer than the longest look. Zero is never.
+	GiveUp time.Duration
+	Now    func() time.Time
 }
 
 // Dispatcher joins the record to the engine. Every replica runs one; they
@@ -61,6 +74,8 @@ type Dispatcher struct {
 	cfg    DispatcherConfig
 	after  int64
 	placed bool
+	asked  time.Time // when silent workflows were last looked for
+	steady time.Time // since when all went well: there is no silence before
 }
 
 // NewDispatcher checks cfg and makes the Dispatcher.
@@ -68,7 +83,7 @@ func NewDispatcher(cfg DispatcherConfig) (*Dispatcher, error) {
 	if cfg.Store == nil || cfg.Engine == nil || cfg.Feed == nil || cfg.Logger == nil {
 		return nil, errors.New("workflow dispatcher: a store, an engine, a feed and a logger are needed")
 	}
-	cfg.Sweep = cmp.Or(cfg.Sweep, DefaultSweep)
+	cfg.Sweep, cfg.Silence = cmp.Or(cfg.Sweep, DefaultSweep), cmp.Or(cfg.Silence, DefaultSilence)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -95,7 +110,11 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 
 // Dispatch does everything that there is to do now.
 func (d *Dispatcher) Dispatch(ctx context.Context) error {
-	return errors.Join(d.schedule(ctx), d.follow(ctx), d.tell(ctx))
+	err := errors.Join(d.schedule(ctx), d.follow(ctx), d.tell(ctx), d.reconcile(ctx))
+	if err != nil || d.steady.IsZero() {
+		d.steady = d.cfg.Now()
+	}
+	return err
 }
 
 // schedule gives new workflows to the engine. One that it does not take keeps
@@ -185,7 +204,11 @@ func (d *Dispatcher) tell(ctx context.Context) error {
 		}
 		var failed []error // each is told again
 		for _, one := range due {
-			if err := d.cfg.Engine.Raise(ctx, one.WorkflowID, WaitName(one.Sequence)); err != nil {
+			err := d.cfg.Engine.Raise(ctx, one.WorkflowID, WaitName(one.Sequence))
+			if errors.Is(err, ErrLost) {
+				err = d.restart(ctx, one.WorkflowID, "the engine does not have it")
+			}
+			if err != nil {
 				failed = append(failed, fmt.Errorf("wake workflow %s: %w", one.WorkflowID, err))
 			}
 		}
@@ -193,6 +216,68 @@ func (d *Dispatcher) tell(ctx context.Context) error {
 			return errors.Join(failed...)
 		}
 	}
+}
+
+// reconcile looks for workflows that are on in the record and that nothing was
+// heard of: the engine may have lost them, with its tables or its state store;
+// it may be another engine now, or somebody ended them there. Such a workflow
+// begins anew, which is to go on: the looks pass over the steps that are
+// settled, and the effects are in the ledger. If the engine has it after all,
+// both look, and the record takes from the later look only.
+func (d *Dispatcher) reconcile(ctx context.Context) error {
+	now := d.cfg.Now().UTC()
+	if now.Sub(d.asked) < d.cfg.Sweep {
+		return nil
+	}
+	d.asked = now
+	silent, err := d.cfg.Store.WorkflowSilent(ctx, now, now.Add(-d.cfg.Silence), dispatchBatch)
+	if err != nil {
+		return fmt.Errorf("look for workflows that nothing is heard of: %w", err)
+	}
+	var failed []error // each is asked for again
+	for _, one := range silent {
+		if err := d.revive(ctx, one, now); err != nil {
+			failed = append(failed, fmt.Errorf("revive workflow %s: %w", one.ID, err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// revive begins a silent workflow anew if the engine does not have it, or has
+// done nothing for it for long while all else went well.
+func (d *Dispatcher) revive(ctx context.Context, one Silent, now time.Time) error {
+	has, err := d.cfg.Engine.Has(ctx, one.ID)
+	switch {
+	case err != nil:
+		return err
+	case !has:
+		return d.restart(ctx, one.ID, "the engine does not have it")
+	case d.cfg.GiveUp == 0 || d.steady.IsZero():
+		return nil
+	}
+	since := one.Since
+	if d.steady.After(since) {
+		since = d.steady
+	}
+	if now.Sub(since) < d.cfg.GiveUp {
+		return nil
+	}
+	return d.restart(ctx, one.ID, "the engine does nothing for it")
+}
+
+// restart begins a workflow anew, unless it is over.
+func (d *Dispatcher) restart(ctx context.Context, workflowID uuid.UUID, why string) error {
+	w, err := d.cfg.Store.WorkflowByID(ctx, workflowID)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case w.Status.Terminal():
+		return nil
+	}
+	d.cfg.Logger.WarnContext(ctx, "a workflow begins anew, and goes on where it was", slog.String(logkey.Workflow, w.ID.String()), slog.String(logkey.Reason, why))
+	return d.cfg.Engine.Restart(ctx, w)
 }
 
 // WaitName is the engine's name for the wait of this sequence.

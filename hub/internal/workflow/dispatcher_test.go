@@ -17,10 +17,13 @@ import (
 
 // recorder is an engine that remembers what it was told.
 type recorder struct {
-	mu      sync.Mutex // guards all
-	started []uuid.UUID
-	raised  []string
-	err     error
+	mu        sync.Mutex // guards all
+	started   []uuid.UUID
+	raised    []string
+	asked     []uuid.UUID
+	restarted []uuid.UUID
+	lost      bool // it has nothing
+	err       error
 }
 
 func (r *recorder) Start(_ context.Context, w *workflow.Workflow) error {
@@ -34,13 +37,30 @@ func (r *recorder) Raise(_ context.Context, workflowID uuid.UUID, wait string) e
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.raised = append(r.raised, workflowID.String()+" "+wait)
+	if r.lost {
+		return workflow.ErrLost
+	}
+	return r.err
+}
+
+func (r *recorder) Has(_ context.Context, workflowID uuid.UUID) (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asked = append(r.asked, workflowID)
+	return !r.lost, r.err
+}
+
+func (r *recorder) Restart(_ context.Context, w *workflow.Workflow) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.restarted = append(r.restarted, w.ID)
 	return r.err
 }
 
 func (b *bundle) dispatcher(tb testing.TB, e workflow.Engine) *workflow.Dispatcher {
 	tb.Helper()
 	d, err := workflow.NewDispatcher(workflow.DispatcherConfig{
-		Store: b.store, Engine: e, Feed: b.events, Logger: slog.New(slog.DiscardHandler), Now: b.clock,
+		Store: b.store, Engine: e, Feed: b.events, Logger: slog.New(slog.DiscardHandler), Now: b.clock, GiveUp: 10 * time.Minute,
 	})
 	require.NoError(tb, err)
 	return d
@@ -134,4 +154,109 @@ func TestDispatchersShare(t *testing.T) {
 	}
 	wg.Wait()
 	require.Len(t, e.raised, 20)
+}
+
+// pass lets time go by.
+func (b *bundle) pass(d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.now = b.now.Add(d)
+}
+
+// An engine lost what it was given: its tables were truncated, or the hub was
+// switched to another engine. Nobody began those workflows again.
+func TestDispatcherRestartsWhatTheEngineLost(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	w := b.start(t)
+	e := &recorder{}
+	d := b.dispatcher(t, e)
+	require.NoError(t, d.Dispatch(t.Context()))
+	b.pass(workflow.DefaultSilence / 2)
+	require.NoError(t, d.Dispatch(t.Context()))
+	require.Empty(t, e.asked, "it was given a moment ago")
+	b.pass(workflow.DefaultSilence)
+	require.NoError(t, d.Dispatch(t.Context()))
+	require.NoError(t, d.Dispatch(t.Context()))
+	require.Equal(t, []uuid.UUID{w.ID}, e.asked, "silent for long, once")
+	require.Empty(t, e.restarted, "the engine has it")
+
+	b.pass(workflow.DefaultSilence)
+	_, err := b.Begin(t.Context(), w.ID, "connect")
+	require.NoError(t, err)
+	require.NoError(t, d.Dispatch(t.Context()))
+	require.Len(t, e.asked, 1, "a look is a sign of life")
+
+	e.lost = true
+	b.pass(2 * workflow.DefaultSilence)
+	require.NoError(t, d.Dispatch(t.Context()))
+	require.Equal(t, []uuid.UUID{w.ID}, e.restarted)
+	for _, step := range []string{"connect", "nfd", "hami"} {
+		b.look(t, w, step, workflow.Completed(""))
+	}
+	_, err = b.Finish(t.Context(), w.ID)
+	require.NoError(t, err)
+	b.pass(2 * workflow.DefaultSilence)
+	require.NoError(t, d.Dispatch(t.Context()))
+	require.Len(t, e.restarted, 1, "it is over")
+}
+
+// A wait that is over shows at once that the engine has lost who waits.
+func TestDispatcherRestartsWhoCannotBeWoken(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	w := b.start(t)
+	e := &recorder{}
+	d := b.dispatcher(t, e)
+	require.NoError(t, d.Dispatch(t.Context()))
+	b.look(t, w, "connect", workflow.Waiting("", b.clock().Add(time.Hour), "cluster"))
+	e.lost = true
+	b.happens(t, event.ClusterConnected, "frankfurt")
+	require.NoError(t, d.Dispatch(t.Context()))
+	require.Equal(t, []uuid.UUID{w.ID}, e.restarted)
+}
+
+// Dapr 1.18 may keep the work item of a sidecar that died: the workflow is on
+// there, and nobody works on it. It begins anew after a long silence, in which
+// all else went well.
+func TestDispatcherGivesUpOnAnEngineThatDoesNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	w := b.start(t)
+	e := &recorder{}
+	d := b.dispatcher(t, e)
+	require.NoError(t, d.Dispatch(t.Context()))
+	b.pass(9 * time.Minute)
+	e.err = errors.New("engine away")
+	require.ErrorIs(t, d.Dispatch(t.Context()), e.err)
+	e.err = nil
+	b.pass(9 * time.Minute)
+	require.NoError(t, d.Dispatch(t.Context()))
+	require.Len(t, e.asked, 2)
+	require.Empty(t, e.restarted, "it had no chance before")
+	b.pass(2 * time.Minute)
+	require.NoError(t, d.Dispatch(t.Context()))
+	require.Equal(t, []uuid.UUID{w.ID}, e.restarted)
+}
+
+// Two replicas ask for each silent workflow once between them.
+func TestDispatchersShareTheSilent(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	e := &recorder{lost: true}
+	first, second := b.dispatcher(t, e), b.dispatcher(t, e)
+	for range 20 {
+		req := b.request()
+		req.Exclusive = false
+		_, err := b.Start(t.Context(), "ann", req)
+		require.NoError(t, err)
+	}
+	require.NoError(t, errors.Join(first.Dispatch(t.Context()), second.Dispatch(t.Context())))
+	b.pass(2 * workflow.DefaultSilence)
+	var wg sync.WaitGroup
+	for _, d := range []*workflow.Dispatcher{first, second} {
+		wg.Go(func() { require.NoError(t, d.Dispatch(t.Context())) })
+	}
+	wg.Wait()
+	require.Len(t, e.restarted, 20)
 }

@@ -12,6 +12,8 @@ var (
 	ErrNotFound = errors.New("no such workflow")
 	ErrBusy     = errors.New("another workflow is on in the cluster")
 	ErrFinished = errors.New("workflow is finished")
+	// ErrLost is for the engine to say: it has no such workflow.
+	ErrLost = errors.New("the engine has lost the workflow")
 	// ErrNotRetryable: only what failed or was cancelled can be tried again.
 	ErrNotRetryable = errors.New("workflow cannot be retried")
 )

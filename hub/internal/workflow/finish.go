@@ -44,7 +44,7 @@ func (w *Workflow) UndoingSince() *time.Time {
 // BeginUndo opens a look at what is to be undone.
 func (s *Service) BeginUndo(ctx context.Context, workflowID uuid.UUID) (t *Turn, err error) {
 	err = s.store.InTx(ctx, func(ctx context.Context) error {
-		w, err := s.store.WorkflowLock(ctx, workflowID)
+		w, err := s.store.WorkflowLook(ctx, workflowID, s.now().UTC())
 		if err != nil {
 			return err
 		}
@@ -92,8 +92,8 @@ func (w *Workflow) why() (reason, message string) {
 }
 
 // Finish gives a workflow its terminal status, and says so, once: a second
-// call changes nothing. left names what could not be undone.
-func (s *Service) Finish(ctx context.Context, workflowID uuid.UUID, left []string) (w *Workflow, err error) {
+// call changes nothing. The message names what was left behind.
+func (s *Service) Finish(ctx context.Context, workflowID uuid.UUID) (w *Workflow, err error) {
 	err = s.store.InTx(ctx, func(ctx context.Context) error {
 		if w, err = s.store.WorkflowLock(ctx, workflowID); err != nil || w.Status.Terminal() {
 			return err
@@ -102,8 +102,14 @@ func (s *Service) Finish(ctx context.Context, workflowID uuid.UUID, left []strin
 		if err := s.close(ctx, w, now); err != nil {
 			return err
 		}
-		for _, what := range left {
-			w.Message += "; left behind: " + what
+		effects, err := s.store.EffectList(ctx, w.ID)
+		if err != nil {
+			return err
+		}
+		for _, e := range effects {
+			if e.LeftAt != nil {
+				w.Message += fmt.Sprintf("; left behind: %s %s (%s)", e.Kind, e.Name, e.LeftWhy)
+			}
 		}
 		w.FinishedAt, w.ETA = &now, 0
 		if _, err := s.store.WaitTake(ctx, w.ID); err != nil {
@@ -191,18 +197,11 @@ func (s *Service) RecordEffect(ctx context.Context, workflowID uuid.UUID, kind E
 	return nil
 }
 
-// Made returns what the workflow made and nobody has undone yet, the last
-// first.
+// Made returns what the workflow made, the last first.
 func (s *Service) Made(ctx context.Context, workflowID uuid.UUID) ([]Effect, error) {
-	all, err := s.store.EffectList(ctx, workflowID)
+	made, err := s.store.EffectList(ctx, workflowID)
 	if err != nil {
 		return nil, fmt.Errorf("list what workflow %s made: %w", workflowID, err)
-	}
-	var made []Effect
-	for _, e := range all {
-		if e.UndoneAt == nil {
-			made = append(made, e)
-		}
 	}
 	return made, nil
 }
@@ -211,6 +210,14 @@ func (s *Service) Made(ctx context.Context, workflowID uuid.UUID) ([]Effect, err
 func (s *Service) Undone(ctx context.Context, workflowID uuid.UUID, e Effect) error {
 	if err := s.store.EffectUndone(ctx, workflowID, e, s.now().UTC()); err != nil {
 		return fmt.Errorf("record the end of %s %s: %w", e.Kind, e.Name, err)
+	}
+	return nil
+}
+
+// Leave writes down that an effect stays, why, and how a person removes it.
+func (s *Service) Leave(ctx context.Context, workflowID uuid.UUID, e Effect, why string) error {
+	if err := s.store.EffectLeft(ctx, workflowID, e, s.now().UTC(), why); err != nil {
+		return fmt.Errorf("record that %s %s is left behind: %w", e.Kind, e.Name, err)
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ func TestJanitorDeletesWhatWasOverLongAgo(t *testing.T) {
 	over := func() *workflow.Workflow {
 		w := b.start(t)
 		require.NoError(t, b.RecordEffect(t.Context(), w.ID, workflow.EffectRelease, "nfd", b.cluster))
-		_, err := b.Finish(t.Context(), w.ID, nil)
+		_, err := b.Finish(t.Context(), w.ID)
 		require.NoError(t, err)
 		return w
 	}

@@ -104,7 +104,7 @@ func TestAnEffectComesTooLate(t *testing.T) {
 	b.look(t, w, "connect", workflow.Failed("No", "no"))
 	require.NoError(t, b.Undo(t.Context(), w.ID))
 	require.ErrorIs(t, late(), workflow.ErrFinished)
-	_, err := b.Finish(t.Context(), w.ID, nil)
+	_, err := b.Finish(t.Context(), w.ID)
 	require.NoError(t, err)
 	require.ErrorIs(t, late(), workflow.ErrFinished)
 	made, err := b.Made(t.Context(), w.ID)

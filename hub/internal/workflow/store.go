@@ -18,6 +18,7 @@ type Store interface {
 	// there is something for them.
 	WakeWorkflows(ctx context.Context)
 	Records
+	Signs
 	Waits
 	Effects
 }
@@ -37,12 +38,21 @@ type Records interface {
 	// WorkflowUpdate writes all of the workflow but its steps, input and reply.
 	WorkflowUpdate(ctx context.Context, w *Workflow) error
 	StepUpdate(ctx context.Context, id uuid.UUID, s Step) error
-	// WorkflowPending returns workflows that the engine was not given yet.
-	WorkflowPending(ctx context.Context, limit int) ([]*Workflow, error)
-	WorkflowScheduled(ctx context.Context, id uuid.UUID, at time.Time) error
 	// WorkflowPurge deletes finished workflows, at most limit of them, and
 	// returns their ids.
 	WorkflowPurge(ctx context.Context, finishedBefore time.Time, limit int) ([]uuid.UUID, error)
+}
+
+// Signs is what is known of the engine's part in the workflows.
+type Signs interface {
+	// WorkflowPending returns workflows that the engine was not given yet.
+	WorkflowPending(ctx context.Context, limit int) ([]*Workflow, error)
+	WorkflowScheduled(ctx context.Context, id uuid.UUID, at time.Time) error
+	// WorkflowLook is WorkflowLock that also writes down that a look begins.
+	WorkflowLook(ctx context.Context, id uuid.UUID, at time.Time) (*Workflow, error)
+	// WorkflowSilent claims unfinished workflows that the engine was given, but
+	// that were not looked at since the given time, nor claimed by this.
+	WorkflowSilent(ctx context.Context, now, before time.Time, limit int) ([]Silent, error)
 }
 
 // Waits is the table of what workflows wait for, at most one row for each.
@@ -74,6 +84,8 @@ type Effects interface {
 	// EffectList returns a workflow's effects, the last first.
 	EffectList(ctx context.Context, workflowID uuid.UUID) ([]Effect, error)
 	EffectUndone(ctx context.Context, workflowID uuid.UUID, e Effect, at time.Time) error
+	// EffectLeft records that an effect stays, and why.
+	EffectLeft(ctx context.Context, workflowID uuid.UUID, e Effect, at time.Time, why string) error
 }
 
 // Key is where a workflow is in the list.
@@ -103,6 +115,13 @@ type Happened struct {
 	ClusterID uuid.UUID
 	Subject   string
 	At        time.Time
+}
+
+// Silent is a workflow that nothing was heard of.
+type Silent struct {
+	ID uuid.UUID
+	// Since is when the last look began, or the engine was given it.
+	Since time.Time
 }
 
 // Due is a wait that the engine has to hear of.

@@ -71,7 +71,7 @@ type Turn struct {
 // finished workflow, is returned as it is.
 func (s *Service) Begin(ctx context.Context, workflowID uuid.UUID, step string) (t *Turn, err error) {
 	err = s.store.InTx(ctx, func(ctx context.Context) error {
-		w, err := s.store.WorkflowLock(ctx, workflowID)
+		w, err := s.store.WorkflowLook(ctx, workflowID, s.now().UTC())
 		if err != nil {
 			return err
 		}

@@ -24,8 +24,14 @@
 // What each crash point does: before Settle the look is repeated (steps are
 // idempotent); between Settle and the engine's own commit the same; between
 // Start and the dispatcher the sweep finds the workflow; after Finish nothing
-// is left to do. An effect is recorded before it is made, so that what a dead
-// process made is undone too.
+// is left to do. An effect is recorded before it is made, or in the transaction
+// that makes it, so that what a dead process made is undone too.
+//
+// What if the engine loses a workflow, with its tables or its state store, or
+// is another one since the hub was configured anew: the dispatcher misses the
+// looks, asks the engine, and begins the workflow again, which goes on where
+// the rows say that it is. Should two engines carry it out for a while, the
+// rows take what the later look says, and refuse the other's.
 package workflow
 
 import (
@@ -188,6 +194,10 @@ type Effect struct {
 	ClusterID  uuid.UUID
 	RecordedAt time.Time
 	UndoneAt   *time.Time
+	// LeftAt is when taking it back was given up. LeftWhy says why, and how a
+	// person removes it.
+	LeftAt  *time.Time
+	LeftWhy string
 }
 
 // EffectKind is what an effect is.

@@ -115,10 +115,10 @@ func TestLifeOfAWorkflow(t *testing.T) {
 	require.Len(t, b.told(), 2, "half a milestone is none")
 	b.look(t, w, "hami", workflow.Outcome{Status: workflow.StepCompleted, Result: json.RawMessage(`{"id":"x"}`)})
 
-	done, err := b.Finish(t.Context(), w.ID, nil)
+	done, err := b.Finish(t.Context(), w.ID)
 	require.NoError(t, err)
 	require.Equal(t, workflow.StatusCompleted, done.Status)
-	again, err := b.Finish(t.Context(), w.ID, []string{"something"})
+	again, err := b.Finish(t.Context(), w.ID)
 	require.NoError(t, err)
 	require.Equal(t, done, again, "a finished workflow does not change")
 	require.Equal(t, []string{"verify_cluster_connection Completed", "eta Running", "configure_cluster Completed", "results Completed"}, b.told())
@@ -135,6 +135,9 @@ func TestFailureSaysWhyOnce(t *testing.T) {
 	b := setup(t)
 	w := b.start(t)
 	b.look(t, w, "connect", workflow.Completed(""))
+	for _, name := range []string{"nfd", "gpu", "hami"} {
+		require.NoError(t, b.RecordEffect(t.Context(), w.ID, workflow.EffectRelease, name, b.cluster))
+	}
 	b.look(t, w, "nfd", workflow.Failed("ImagePullBackOff", "pod nfd-worker-x cannot pull its image"))
 	require.NoError(t, b.Undo(t.Context(), w.ID))
 	require.NoError(t, b.Undo(t.Context(), w.ID))
@@ -142,11 +145,16 @@ func TestFailureSaysWhyOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, workflow.StatusUndoing, running.Status)
 
-	done, err := b.Finish(t.Context(), w.ID, []string{"release hami could not be removed"})
+	made, err := b.Made(t.Context(), w.ID)
+	require.NoError(t, err)
+	require.NoError(t, b.Leave(t.Context(), w.ID, made[0], "its pods hang"))
+	require.NoError(t, b.Undone(t.Context(), w.ID, made[1]))
+	require.NoError(t, b.Leave(t.Context(), w.ID, made[2], "the agent may not"))
+	done, err := b.Finish(t.Context(), w.ID)
 	require.NoError(t, err)
 	require.Equal(t, workflow.StatusFailed, done.Status)
 	require.Equal(t, "ImagePullBackOff", done.Reason)
-	require.Equal(t, "Installing NFD: pod nfd-worker-x cannot pull its image; left behind: release hami could not be removed", done.Message)
+	require.Equal(t, "Installing NFD: pod nfd-worker-x cannot pull its image; left behind: release hami (its pods hang); left behind: release nfd (the agent may not)", done.Message)
 	require.Equal(t, []string{"verify_cluster_connection Completed", "eta Running", "configure_cluster Failed", "results Failed"}, b.told())
 	require.Equal(t, workflow.StepSkipped, done.Steps[2].Status, "not reached")
 }
@@ -160,7 +168,7 @@ func TestNoticeAndChangeAreOne(t *testing.T) {
 		b.look(t, w, step, workflow.Completed(""))
 	}
 	b.failing = errors.New("no space left")
-	_, err := b.Finish(t.Context(), w.ID, nil)
+	_, err := b.Finish(t.Context(), w.ID)
 	require.ErrorIs(t, err, b.failing)
 	stored, err := b.Get(t.Context(), w.ID.String())
 	require.NoError(t, err)
@@ -176,7 +184,7 @@ func TestOneLifeAtATimeForACluster(t *testing.T) {
 	var busy *workflow.BusyError
 	require.ErrorAs(t, err, &busy)
 	require.Equal(t, w.ID, busy.Other)
-	_, err = b.Finish(t.Context(), w.ID, nil)
+	_, err = b.Finish(t.Context(), w.ID)
 	require.NoError(t, err)
 	b.start(t)
 }
@@ -258,7 +266,7 @@ func TestCancelWakesAndIsSeen(t *testing.T) {
 	require.True(t, turn.Cancelled)
 	_, err = b.Settle(t.Context(), turn, 2, workflow.Outcome{Status: workflow.StepCancelled})
 	require.NoError(t, err)
-	done, err := b.Finish(t.Context(), w.ID, nil)
+	done, err := b.Finish(t.Context(), w.ID)
 	require.NoError(t, err)
 	require.Equal(t, workflow.StatusCancelled, done.Status)
 	require.Equal(t, "cancelled by bob", done.Message)
@@ -320,6 +328,7 @@ func TestEffectsAreListedLastFirst(t *testing.T) {
 	require.NoError(t, b.Undone(t.Context(), w.ID, made[0]))
 	made, err = b.Made(t.Context(), w.ID)
 	require.NoError(t, err)
-	require.Len(t, made, 1)
-	require.Equal(t, "nfd", made[0].Name)
+	require.NotNil(t, made[0].UndoneAt)
+	require.Equal(t, "nfd", made[1].Name)
+	require.Nil(t, made[1].UndoneAt)
 }

@@ -14,6 +14,9 @@ SELECT * FROM workflows WHERE id = @id;
 -- name: WorkflowLock :one
 SELECT * FROM workflows WHERE id = @id FOR UPDATE;
 
+-- name: WorkflowLook :one
+UPDATE workflows SET looked_at = @at::timestamptz WHERE id = @id RETURNING *;
+
 -- name: StepList :many
 SELECT * FROM workflow_steps WHERE workflow_id = @workflow_id ORDER BY ordinal;
 
@@ -44,6 +47,14 @@ SELECT * FROM workflows WHERE scheduled_at IS NULL ORDER BY created_at LIMIT @li
 
 -- name: WorkflowScheduled :exec
 UPDATE workflows SET scheduled_at = coalesce(scheduled_at, @at::timestamptz) WHERE id = @id;
+
+-- name: WorkflowSilent :many
+UPDATE workflows w SET asked_at = @now::timestamptz
+WHERE w.id IN (
+    SELECT q.id FROM workflows q
+    WHERE q.finished_at IS NULL AND greatest(q.scheduled_at, q.looked_at, q.asked_at) < @before::timestamptz AND q.scheduled_at IS NOT NULL
+    ORDER BY q.created_at LIMIT @lim::int FOR UPDATE SKIP LOCKED)
+RETURNING w.id, greatest(w.scheduled_at, w.looked_at)::timestamptz AS since;
 
 -- name: WorkflowPurge :many
 DELETE FROM workflows
@@ -96,4 +107,8 @@ SELECT * FROM workflow_effects WHERE workflow_id = @workflow_id ORDER BY ordinal
 
 -- name: EffectUndone :exec
 UPDATE workflow_effects SET undone_at = coalesce(undone_at, @at::timestamptz)
+WHERE workflow_id = @workflow_id AND kind = @kind AND name = @name;
+
+-- name: EffectLeft :exec
+UPDATE workflow_effects SET left_at = coalesce(left_at, @at::timestamptz), left_why = @why
 WHERE workflow_id = @workflow_id AND kind = @kind AND name = @name;

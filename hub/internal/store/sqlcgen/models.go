@@ -345,6 +345,9 @@ type WorkflowEffects struct {
 	ClusterID  *uuid.UUID
 	RecordedAt time.Time
 	UndoneAt   *time.Time
+	// When taking it back was given up; left_why says why, and how a person removes it.
+	LeftAt  *time.Time
+	LeftWhy string
 }
 
 // The steps of each workflow in their order, with their times.
@@ -408,4 +411,8 @@ type Workflows struct {
 	CancelledAt *time.Time
 	CancelledBy string
 	FinishedAt  *time.Time
+	// When a look at it last began: the sign that the engine carries it out.
+	LookedAt *time.Time
+	// When a dispatcher last asked the engine for it, since there was no look for long.
+	AskedAt *time.Time
 }

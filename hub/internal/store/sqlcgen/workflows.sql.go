@@ -12,8 +12,32 @@ import (
 	"github.com/google/uuid"
 )
 
+const effectLeft = `-- name: EffectLeft :exec
+UPDATE workflow_effects SET left_at = coalesce(left_at, $1::timestamptz), left_why = $2
+WHERE workflow_id = $3 AND kind = $4 AND name = $5
+`
+
+type EffectLeftParams struct {
+	At         time.Time
+	Why        string
+	WorkflowID uuid.UUID
+	Kind       string
+	Name       string
+}
+
+func (q *Queries) EffectLeft(ctx context.Context, db DBTX, arg EffectLeftParams) error {
+	_, err := db.Exec(ctx, effectLeft,
+		arg.At,
+		arg.Why,
+		arg.WorkflowID,
+		arg.Kind,
+		arg.Name,
+	)
+	return err
+}
+
 const effectList = `-- name: EffectList :many
-SELECT workflow_id, ordinal, kind, name, cluster_id, recorded_at, undone_at FROM workflow_effects WHERE workflow_id = $1 ORDER BY ordinal DESC
+SELECT workflow_id, ordinal, kind, name, cluster_id, recorded_at, undone_at, left_at, left_why FROM workflow_effects WHERE workflow_id = $1 ORDER BY ordinal DESC
 `
 
 func (q *Queries) EffectList(ctx context.Context, db DBTX, workflowID uuid.UUID) ([]WorkflowEffects, error) {
@@ -33,6 +57,8 @@ func (q *Queries) EffectList(ctx context.Context, db DBTX, workflowID uuid.UUID)
 			&i.ClusterID,
 			&i.RecordedAt,
 			&i.UndoneAt,
+			&i.LeftAt,
+			&i.LeftWhy,
 		); err != nil {
 			return nil, err
 		}
@@ -345,7 +371,7 @@ func (q *Queries) WaitWakeWorkflow(ctx context.Context, db DBTX, arg WaitWakeWor
 }
 
 const workflowByID = `-- name: WorkflowByID :one
-SELECT id, kind, cluster_id, cluster_name, status, input, reply, exclusive, result, reason, message, eta_us, created_by, retry_of, created_at, scheduled_at, cancelled_at, cancelled_by, finished_at FROM workflows WHERE id = $1
+SELECT id, kind, cluster_id, cluster_name, status, input, reply, exclusive, result, reason, message, eta_us, created_by, retry_of, created_at, scheduled_at, cancelled_at, cancelled_by, finished_at, looked_at, asked_at FROM workflows WHERE id = $1
 `
 
 func (q *Queries) WorkflowByID(ctx context.Context, db DBTX, id uuid.UUID) (Workflows, error) {
@@ -371,6 +397,8 @@ func (q *Queries) WorkflowByID(ctx context.Context, db DBTX, id uuid.UUID) (Work
 		&i.CancelledAt,
 		&i.CancelledBy,
 		&i.FinishedAt,
+		&i.LookedAt,
+		&i.AskedAt,
 	)
 	return i, err
 }
@@ -418,7 +446,7 @@ func (q *Queries) WorkflowInsert(ctx context.Context, db DBTX, arg WorkflowInser
 }
 
 const workflowList = `-- name: WorkflowList :many
-SELECT id, kind, cluster_id, cluster_name, status, input, reply, exclusive, result, reason, message, eta_us, created_by, retry_of, created_at, scheduled_at, cancelled_at, cancelled_by, finished_at FROM workflows
+SELECT id, kind, cluster_id, cluster_name, status, input, reply, exclusive, result, reason, message, eta_us, created_by, retry_of, created_at, scheduled_at, cancelled_at, cancelled_by, finished_at, looked_at, asked_at FROM workflows
 WHERE (created_at, id) < ($1::timestamptz, $2::uuid)
   AND ($3::uuid IS NULL OR cluster_id = $3)
   AND ($4::text IS NULL OR kind = $4)
@@ -475,6 +503,8 @@ func (q *Queries) WorkflowList(ctx context.Context, db DBTX, arg WorkflowListPar
 			&i.CancelledAt,
 			&i.CancelledBy,
 			&i.FinishedAt,
+			&i.LookedAt,
+			&i.AskedAt,
 		); err != nil {
 			return nil, err
 		}
@@ -487,7 +517,7 @@ func (q *Queries) WorkflowList(ctx context.Context, db DBTX, arg WorkflowListPar
 }
 
 const workflowLock = `-- name: WorkflowLock :one
-SELECT id, kind, cluster_id, cluster_name, status, input, reply, exclusive, result, reason, message, eta_us, created_by, retry_of, created_at, scheduled_at, cancelled_at, cancelled_by, finished_at FROM workflows WHERE id = $1 FOR UPDATE
+SELECT id, kind, cluster_id, cluster_name, status, input, reply, exclusive, result, reason, message, eta_us, created_by, retry_of, created_at, scheduled_at, cancelled_at, cancelled_by, finished_at, looked_at, asked_at FROM workflows WHERE id = $1 FOR UPDATE
 `
 
 func (q *Queries) WorkflowLock(ctx context.Context, db DBTX, id uuid.UUID) (Workflows, error) {
@@ -513,12 +543,52 @@ func (q *Queries) WorkflowLock(ctx context.Context, db DBTX, id uuid.UUID) (Work
 		&i.CancelledAt,
 		&i.CancelledBy,
 		&i.FinishedAt,
+		&i.LookedAt,
+		&i.AskedAt,
+	)
+	return i, err
+}
+
+const workflowLook = `-- name: WorkflowLook :one
+UPDATE workflows SET looked_at = $1::timestamptz WHERE id = $2 RETURNING id, kind, cluster_id, cluster_name, status, input, reply, exclusive, result, reason, message, eta_us, created_by, retry_of, created_at, scheduled_at, cancelled_at, cancelled_by, finished_at, looked_at, asked_at
+`
+
+type WorkflowLookParams struct {
+	At time.Time
+	ID uuid.UUID
+}
+
+func (q *Queries) WorkflowLook(ctx context.Context, db DBTX, arg WorkflowLookParams) (Workflows, error) {
+	row := db.QueryRow(ctx, workflowLook, arg.At, arg.ID)
+	var i Workflows
+	err := row.Scan(
+		&i.ID,
+		&i.Kind,
+		&i.ClusterID,
+		&i.ClusterName,
+		&i.Status,
+		&i.Input,
+		&i.Reply,
+		&i.Exclusive,
+		&i.Result,
+		&i.Reason,
+		&i.Message,
+		&i.EtaUs,
+		&i.CreatedBy,
+		&i.RetryOf,
+		&i.CreatedAt,
+		&i.ScheduledAt,
+		&i.CancelledAt,
+		&i.CancelledBy,
+		&i.FinishedAt,
+		&i.LookedAt,
+		&i.AskedAt,
 	)
 	return i, err
 }
 
 const workflowPending = `-- name: WorkflowPending :many
-SELECT id, kind, cluster_id, cluster_name, status, input, reply, exclusive, result, reason, message, eta_us, created_by, retry_of, created_at, scheduled_at, cancelled_at, cancelled_by, finished_at FROM workflows WHERE scheduled_at IS NULL ORDER BY created_at LIMIT $1::int
+SELECT id, kind, cluster_id, cluster_name, status, input, reply, exclusive, result, reason, message, eta_us, created_by, retry_of, created_at, scheduled_at, cancelled_at, cancelled_by, finished_at, looked_at, asked_at FROM workflows WHERE scheduled_at IS NULL ORDER BY created_at LIMIT $1::int
 `
 
 func (q *Queries) WorkflowPending(ctx context.Context, db DBTX, lim int32) ([]Workflows, error) {
@@ -550,6 +620,8 @@ func (q *Queries) WorkflowPending(ctx context.Context, db DBTX, lim int32) ([]Wo
 			&i.CancelledAt,
 			&i.CancelledBy,
 			&i.FinishedAt,
+			&i.LookedAt,
+			&i.AskedAt,
 		); err != nil {
 			return nil, err
 		}
@@ -604,6 +676,46 @@ type WorkflowScheduledParams struct {
 func (q *Queries) WorkflowScheduled(ctx context.Context, db DBTX, arg WorkflowScheduledParams) error {
 	_, err := db.Exec(ctx, workflowScheduled, arg.At, arg.ID)
 	return err
+}
+
+const workflowSilent = `-- name: WorkflowSilent :many
+UPDATE workflows w SET asked_at = $1::timestamptz
+WHERE w.id IN (
+    SELECT q.id FROM workflows q
+    WHERE q.finished_at IS NULL AND greatest(q.scheduled_at, q.looked_at, q.asked_at) < $2::timestamptz AND q.scheduled_at IS NOT NULL
+    ORDER BY q.created_at LIMIT $3::int FOR UPDATE SKIP LOCKED)
+RETURNING w.id, greatest(w.scheduled_at, w.looked_at)::timestamptz AS since
+`
+
+type WorkflowSilentParams struct {
+	Now    time.Time
+	Before time.Time
+	Lim    int32
+}
+
+type WorkflowSilentRow struct {
+	ID    uuid.UUID
+	Since time.Time
+}
+
+func (q *Queries) WorkflowSilent(ctx context.Context, db DBTX, arg WorkflowSilentParams) ([]WorkflowSilentRow, error) {
+	rows, err := db.Query(ctx, workflowSilent, arg.Now, arg.Before, arg.Lim)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []WorkflowSilentRow
+	for rows.Next() {
+		var i WorkflowSilentRow
+		if err := rows.Scan(&i.ID, &i.Since); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const workflowUpdate = `-- name: WorkflowUpdate :exec
