@@ -141,12 +141,10 @@ const (
 	attempts = 3
 )
 
-// Put makes the component's release be as the plan says.
-func (s *Service) Put(ctx context.Context, actor string, clusterID uuid.UUID, l *Look) (*release.Release, error) {
-	meta, err := s.chart(ctx, actor, l.Item)
-	if err != nil {
-		return nil, err
-	}
+// Put makes the component's release be as the plan says, with the chart that
+// Chart gave, and reports whether it was not wanted before. It fails with
+// release.ErrConflict if somebody has changed the release since the look.
+func (s *Service) Put(ctx context.Context, actor string, clusterID uuid.UUID, l *Look, meta chart.Meta) (r *release.Release, made bool, err error) {
 	spec := release.Spec{
 		Chart: release.Chart{Digest: meta.Digest}, Values: l.Values, CreateNamespace: true, Timeout: time.Duration(l.Timeout),
 		Remediation: release.RemediationKeep, MaxAttempts: attempts, Component: l.Component,
@@ -155,17 +153,23 @@ func (s *Service) Put(ctx context.Context, actor string, clusterID uuid.UUID, l 
 	for _, out := range l.Outputs {
 		spec.Outputs = append(spec.Outputs, release.Output{Name: out.Name, APIVersion: out.APIVersion, Kind: out.Kind, Object: out.Object, JSONPath: out.JSONPath})
 	}
-	if have := l.Release; have != nil && have.RemovedAt == nil { // what was there before the first time still was
-		spec.Leftovers, spec.NodeMarks = have.Spec.Leftovers, have.Spec.NodeMarks
-		spec.Remediation = release.RemediationRollback
+	var seen int64
+	if have := l.Release; have != nil {
+		seen = have.Generation
+		if have.RemovedAt == nil { // what was there before the first time still was
+			spec.Leftovers, spec.NodeMarks = have.Spec.Leftovers, have.Spec.NodeMarks
+			spec.Remediation = release.RemediationRollback
+		}
 	}
-	r, _, err := s.cfg.Releases.Apply(ctx, actor, clusterID, release.Request{Name: l.Item.Release, Namespace: l.Namespace, Spec: spec, Again: l.Again})
-	return r, err //nolint:wrapcheck // a sentence already
+	return s.cfg.Releases.Apply(ctx, actor, clusterID, release.Request{ //nolint:wrapcheck // a sentence already
+		Name: l.Item.Release, Namespace: l.Namespace, Spec: spec, Again: l.Again, IfGeneration: &seen,
+	})
 }
 
-// chart gets the chart that the plan names, and refuses another under its name.
-func (s *Service) chart(ctx context.Context, actor string, item component.Item) (chart.Meta, error) {
-	c := item.Chart
+// Chart gets the chart that the plan names, and refuses another under its name.
+// It may have to be downloaded.
+func (s *Service) Chart(ctx context.Context, actor string, l *Look) (chart.Meta, error) {
+	item, c := l.Item, l.Item.Chart
 	if c.Digest != "" {
 		meta, err := s.cfg.Charts.Meta(ctx, c.Digest)
 		if err == nil || !errors.Is(err, chart.ErrNotFound) {

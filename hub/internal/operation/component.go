@@ -67,23 +67,32 @@ func (s *Service) install(ctx context.Context, t *workflow.Turn, name string) (w
 	}
 }
 
-// put records what is about to be made, then makes it.
+// put makes the release and writes down that this run made it, in one
+// transaction: a crash leaves both or neither. The other order, the effect
+// first, would be as safe against crashes alone; but while a chart is fetched,
+// which may take many tries, somebody else may make that release, and the undo
+// of this run would remove it. So what counts is that Put found it absent.
 func (s *Service) put(ctx context.Context, t *workflow.Turn, l *equip.Look) (workflow.Outcome, error) {
 	w := t.Workflow
-	if l.Release == nil || l.Release.RemovedAt != nil {
-		if err := s.cfg.Workflows.RecordEffect(ctx, w.ID, workflow.EffectRelease, l.Item.Release, w.ClusterID); err != nil {
-			return workflow.Outcome{}, err //nolint:wrapcheck // a sentence already
-		}
-	}
-	r, err := s.cfg.Equipment.Put(ctx, w.CreatedBy, w.ClusterID, l)
-	var digest *equip.DigestError
-	var refused *invalid.Error
-	switch {
-	case errors.As(err, &digest):
+	chart, err := s.cfg.Equipment.Chart(ctx, w.CreatedBy, l)
+	if digest, ok := errors.AsType[*equip.DigestError](err); ok {
 		return workflow.Failed("ChartChanged", digest.Error()), nil
-	case errors.As(err, &refused):
+	}
+	if err != nil {
+		return workflow.Outcome{}, err //nolint:wrapcheck // a sentence already
+	}
+	var r *release.Release
+	err = s.cfg.Store.InTx(ctx, func(ctx context.Context) error {
+		var made bool
+		if r, made, err = s.cfg.Equipment.Put(ctx, w.CreatedBy, w.ClusterID, l, chart); err != nil || !made {
+			return err //nolint:wrapcheck // a sentence already
+		}
+		return s.cfg.Workflows.RecordEffect(ctx, w.ID, workflow.EffectRelease, r.Name, w.ClusterID) //nolint:wrapcheck // a sentence already
+	})
+	if _, refused := errors.AsType[*invalid.Error](err); refused {
 		return workflow.Failed("Invalid", err.Error()), nil
-	case err != nil:
+	}
+	if err != nil {
 		return workflow.Outcome{}, err //nolint:wrapcheck // a sentence already
 	}
 	return workflow.Waiting(fmt.Sprintf("installing %s %s", r.Spec.Chart.Name, r.Spec.Chart.Version), time.Time{}, "release/"+r.Name), nil

@@ -46,14 +46,15 @@ type world struct {
 	inventory *inventory.Service
 	equipment *equip.Service
 
-	mu      sync.Mutex // guards results
+	mu      sync.Mutex // guards all below
 	results map[uuid.UUID][]string
+	closed  error // the library's answer, if any
 }
 
-// library gives any chart at once.
+// library gives any chart at once, unless it is closed.
 type library struct {
 	tb    testing.TB
-	store *store.Store
+	world *world
 }
 
 func (l library) Put(context.Context, string, []byte) (chart.Meta, error) {
@@ -65,11 +66,16 @@ func (l library) Meta(context.Context, string) (chart.Meta, error) {
 }
 
 func (l library) Resolve(_ context.Context, _ string, src chart.Source) (chart.Meta, error) {
+	l.world.mu.Lock()
+	defer l.world.mu.Unlock()
+	if l.world.closed != nil {
+		return chart.Meta{}, l.world.closed
+	}
 	return l.meta(src.Name+src.OCI, src.Version), nil
 }
 
 func (l library) meta(name, version string) chart.Meta {
-	return chart.Meta{Digest: storetest.Chart(l.tb, l.store, name, version), Name: name, Version: version}
+	return chart.Meta{Digest: storetest.Chart(l.tb, l.world.store, name, version), Name: name, Version: version}
 }
 
 // unpinned takes the digests out of the catalogue: the library's charts are
@@ -104,7 +110,7 @@ func setup(t *testing.T) *world {
 	w.inventory, err = inventory.New(inventory.Config{Store: st, Logger: log})
 	require.NoError(t, err)
 	w.equipment, err = equip.New(equip.Config{
-		Catalogue: unpinned(t), Store: st, Clusters: w.clusters, Inventory: w.inventory, Releases: w.releases, Charts: library{t, st},
+		Catalogue: unpinned(t), Store: st, Clusters: w.clusters, Inventory: w.inventory, Releases: w.releases, Charts: library{t, w},
 		Builtin: func(name string) (fs.FS, error) { return charts.Chart(name) }, Logger: log,
 		Presence: func(ctx context.Context, id uuid.UUID) ([]facts.Presence, error) {
 			p, err := w.clusters.Presence(ctx, id)
@@ -175,6 +181,13 @@ func (w *world) told(wf *workflow.Workflow) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.results[wf.ID]
+}
+
+// close lets the library answer with err; nil opens it.
+func (w *world) close(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = err
 }
 
 func (w *world) wanted(t *testing.T, clusterID uuid.UUID) []string {

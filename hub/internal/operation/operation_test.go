@@ -2,10 +2,12 @@ package operation_test
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
@@ -14,6 +16,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/invalid"
 	"github.com/budecosystem/budcluster/hub/internal/operation"
 	"github.com/budecosystem/budcluster/hub/internal/release"
+	"github.com/budecosystem/budcluster/hub/internal/store/storetest"
 	"github.com/budecosystem/budcluster/hub/internal/workflow"
 	"github.com/budecosystem/budcluster/internal/facts"
 )
@@ -95,6 +98,50 @@ func TestAFailedRegistrationUndoesWhatItMade(t *testing.T) {
 	require.NoError(t, json.Unmarshal(again.Input, &in))
 	require.Equal(t, "paris", in.Name, "and not its id, by which it was found: a retry of this one may have to enter it anew")
 	require.Equal(t, workflow.StatusCompleted, w.end(t, again).Status)
+}
+
+// While a run could not get a chart, a person made the release that it was
+// about to make. The run had written it down as its own effect, and its undo
+// removed what the person made.
+func TestWhatAPersonMadeMeanwhileStays(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.close(errors.New("the repository does not answer"))
+	wf, c, err := w.Register(t.Context(), "ann", operation.Register{Name: "lille", Components: calm})
+	require.NoError(t, err)
+	w.join(t, &agent{cluster: c.ID})
+	w.reach(t, wf, func(now *workflow.Workflow) bool { return step(now, "component/nfd").Reason == "Retrying" })
+	made, err := w.workflows.Made(t.Context(), wf.ID)
+	require.NoError(t, err)
+	require.Len(t, made, 1, "the entry of the register, and no release")
+
+	item := plan(t, w, c.ID, "nfd")
+	_, created, err := w.releases.Apply(t.Context(), "bob", c.ID, release.Request{
+		Name: item.Release, Namespace: item.Namespace,
+		Spec: release.Spec{Chart: release.Chart{Digest: storetest.Chart(t, w.store, "node-feature-discovery", "0.18.0")}},
+	})
+	require.NoError(t, err)
+	require.True(t, created)
+	w.close(nil)
+	w.reach(t, wf, func(now *workflow.Workflow) bool {
+		return strings.Contains(step(now, "component/nfd").Message, `release "node-feature-discovery" exists already`)
+	})
+	_, err = w.workflows.Cancel(t.Context(), "ann", wf.ID.String())
+	require.NoError(t, err)
+	require.Equal(t, workflow.StatusCancelled, w.end(t, wf).Status)
+	left, err := w.releases.Get(t.Context(), c.ID, item.Release)
+	require.NoError(t, err)
+	require.Nil(t, left.RemovedAt)
+	require.Equal(t, "0.18.0", left.Spec.Chart.Version, "as the person made it")
+}
+
+// plan is what the plan says of one component.
+func plan(t *testing.T, w *world, clusterID uuid.UUID, name string) component.Item {
+	t.Helper()
+	items, err := w.equipment.Plan(t.Context(), clusterID, nil)
+	require.NoError(t, err)
+	i := slices.IndexFunc(items, func(item component.Item) bool { return item.Component == name })
+	return items[i]
 }
 
 // What was there before is used, and neither replaced nor removed.

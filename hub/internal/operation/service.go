@@ -41,7 +41,8 @@ type Clusters interface {
 type Equipment interface {
 	Catalogue() *component.Catalogue
 	Look(ctx context.Context, clusterID uuid.UUID, name string, wishes map[string]component.Wish) (*equip.Look, error)
-	Put(ctx context.Context, actor string, clusterID uuid.UUID, l *equip.Look) (*release.Release, error)
+	Chart(ctx context.Context, actor string, l *equip.Look) (chart.Meta, error)
+	Put(ctx context.Context, actor string, clusterID uuid.UUID, l *equip.Look, meta chart.Meta) (r *release.Release, made bool, err error)
 	Plan(ctx context.Context, clusterID uuid.UUID, wishes map[string]component.Wish) ([]component.Item, error)
 	Releases(ctx context.Context, clusterID uuid.UUID) (components map[string]*release.Release, others []*release.Release, err error)
 	SetWish(ctx context.Context, actor string, clusterID uuid.UUID, name string, w component.Wish) error
