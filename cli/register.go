@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -11,29 +14,41 @@ import (
 
 func (a *app) clusterRegister() *cobra.Command {
 	var (
-		r     hubapi.RegisterRequest
-		watch bool
-		ttl   string
+		r         hubapi.RegisterRequest
+		watch     bool
+		ttl, file string
 	)
 	cmd := &cobra.Command{
 		Use: "register NAME", Short: "Enter a cluster and make it ready for models", Args: cobra.ExactArgs(1),
 		Long: `Enter a cluster and make it ready for models: feature discovery, what its
 accelerators need, monitoring. The one helm command that installs the agent is
-printed first; the rest happens by itself once the agent is there. What was in
-the cluster before is used and left alone. If it fails or is cancelled, what it
-installed is removed again.`,
+printed first; the rest happens by itself once the agent is there. With
+--kubeconfig the hub installs the agent too: it uses the file's current context
+once and does not keep it. What was in the cluster before is used and left alone.
+If it fails or is cancelled, what it installed is removed again.`,
 		Example: `  budcluster cluster register frankfurt --watch
   budcluster cluster register frankfurt --label site=de --ingress-url https://models.example.com
-  budcluster cluster register frankfurt --existing --watch`,
+  budcluster cluster register frankfurt --existing --watch
+  budcluster cluster register frankfurt --kubeconfig frankfurt.yaml --watch
+  kubectl config view --raw --flatten --minify --context frankfurt | budcluster cluster register frankfurt --kubeconfig -`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if file != "" && ttl != "" {
+				return usagef("--token-ttl is for a join token that somebody uses, and with --kubeconfig the hub does; leave one of them out")
+			}
 			c, err := a.connect()
 			if err != nil {
 				return err
 			}
 			r.Name = args[0]
+			if r.Kubeconfig, err = a.readKubeconfig(file); err != nil {
+				return err
+			}
 			w, err := c.Register(cmd.Context(), r)
 			if err != nil {
 				return err
+			}
+			if file != "" {
+				return a.finish(cmd.Context(), c, w, watch)
 			}
 			if err := a.showJoin(cmd.Context(), c, w, ttl); err != nil {
 				return err
@@ -44,9 +59,32 @@ installed is removed again.`,
 	cmd.Flags().StringToStringVarP(&r.Labels, "label", "l", nil, "label, as key=value; may be repeated")
 	cmd.Flags().StringVar(&r.IngressURL, "ingress-url", "", "where the cluster's models are reached")
 	cmd.Flags().BoolVar(&r.Existing, "existing", false, "register a cluster that is in the register already")
+	cmd.Flags().StringVar(&file, "kubeconfig", "", "file with which the hub installs the agent; - reads standard input")
 	cmd.Flags().StringVar(&ttl, "token-ttl", "", "how long the join token may be used (default 24h)")
 	watchFlag(cmd, &watch)
 	return cmd
+}
+
+// readKubeconfig reads a file, or the standard input when it is "-". Whether it
+// can be used the hub says.
+func (a *app) readKubeconfig(name string) (string, error) {
+	if name == "" {
+		return "", nil
+	}
+	var raw []byte
+	var err error
+	if name == "-" {
+		raw, err = io.ReadAll(io.LimitReader(a.w.In, 4<<20))
+	} else {
+		raw, err = os.ReadFile(name)
+	}
+	if err != nil {
+		return "", fmt.Errorf("kubeconfig %s: %w", name, reason(err))
+	}
+	if len(bytes.TrimSpace(raw)) == 0 {
+		return "", usagef("kubeconfig %s is empty; kubectl config view --raw --flatten --minify prints one", name)
+	}
+	return string(raw), nil
 }
 
 // showJoin prints the command that installs the agent, where there is none yet.

@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +56,35 @@ func TestWorkTranscript(t *testing.T) {
 	show("component", "upgrade", "nfd", "--cluster", "oslo", "--cluster", "nowhere", "--wave", "2")
 	show("cluster", "remove", "nowhere", "--yes")
 	testutil.Golden(t, "work", testutil.NormaliseDigests([]byte(out.String())))
+}
+
+// With a kubeconfig the hub installs the agent: no command is printed. What is
+// wrong with the file is said in the hub's words, and nothing of it shown.
+func TestRegisterWithAKubeconfig(t *testing.T) {
+	t.Parallel()
+	const good = `{apiVersion: v1, kind: Config, current-context: oslo, contexts: [{name: oslo, context: {cluster: oslo, user: ann}}],
+		clusters: [{name: oslo, cluster: {server: "https://oslo.example.com:6443"}}], users: [{name: ann, user: {token: hunter2}}]}`
+	s := newShell(t, apitest.New(t, apitest.Options{}))
+	s.in = good
+	out := s.ok("cluster", "register", "oslo", "--kubeconfig", "-")
+	require.Contains(t, out, "budcluster workflow watch")
+	require.NotContains(t, out, "helm install")
+	file := writeFile(t, filepath.Join(t.TempDir(), "bergen.yaml"), strings.ReplaceAll(good, "token: hunter2", "token: hunter2, exec: {command: aws}"))
+	for _, bad := range []struct {
+		args   []string
+		status int
+		says   string
+	}{
+		{[]string{"--kubeconfig", file}, cli.ExitFailed, "kubeconfig.users[ann].user.exec"},
+		{[]string{"--kubeconfig", file + "x"}, cli.ExitFailed, "no such file"},
+		{[]string{"--kubeconfig", writeFile(t, filepath.Join(t.TempDir(), "empty"), "\n")}, cli.ExitUsage, "is empty; kubectl config view"},
+		{[]string{"--kubeconfig", file, "--token-ttl", "1h"}, cli.ExitUsage, "leave one of them out"},
+	} {
+		r := s.run(append([]string{"cluster", "register", "bergen"}, bad.args...)...)
+		require.Equal(t, bad.status, r.status, "%s%s", r.out, r.err)
+		require.Contains(t, r.err, bad.says)
+		require.NotContains(t, r.out+r.err, "hunter2")
+	}
 }
 
 // Whoever watches sees each change of a step, and the exit status says how it

@@ -7,8 +7,10 @@ import (
 
 	"github.com/budecosystem/budcluster/hub/internal/dapr"
 	"github.com/budecosystem/budcluster/hub/internal/mirror"
+	"github.com/budecosystem/budcluster/hub/internal/operation"
 	"github.com/budecosystem/budcluster/hub/internal/platform"
 	"github.com/budecosystem/budcluster/hub/internal/store"
+	"github.com/budecosystem/budcluster/hub/internal/workflow"
 	"github.com/budecosystem/budcluster/internal/logkey"
 )
 
@@ -31,13 +33,11 @@ func (h *Hub) face(ctx context.Context, p *parts) (end func(), err error) {
 		return nil, err //nolint:wrapcheck // a sentence already
 	}
 	sidecar := &dapr.App{Client: client, State: h.cfg.Dapr.StateStore, Configuration: h.cfg.Dapr.ConfigStore, Secrets: h.cfg.Dapr.SecretStore}
-	installs, err := h.newInstalls(p)
-	if err != nil {
-		return nil, err
-	}
 	server, err := platform.New(platform.Config{
 		Logger: h.component("platform"), Metrics: p.registry, Clusters: p.clusters, Inventory: p.inventory, Events: p.events, Workflows: p.workflows,
-		Operations: p.operation, Register: installs.register,
+		Operations: p.operation, Register: func(ctx context.Context, actor string, r platform.Registration) (*workflow.Workflow, error) {
+			return p.installs.register(ctx, actor, operation.Register{Name: r.Name, Existing: r.Existing, IngressURL: r.IngressURL, Reply: r.Reply}, r.Kubeconfig)
+		},
 		Watch:   func(id string) (<-chan struct{}, func()) { return p.wakes.Subscribe(store.ChannelEvents, id) },
 		Sidecar: sidecar, Token: appToken, AppID: h.cfg.Dapr.AppID, PubSub: h.cfg.Dapr.PubSub,
 	})
@@ -57,7 +57,6 @@ func (h *Hub) face(ctx context.Context, p *parts) (end func(), err error) {
 	}
 	p.group.Add("mirror", follower.Run)
 	p.group.Add("platform", server.Run)
-	p.group.Add("installations", installs.Run)
 	p.group.Add("platform routes", func(ctx context.Context) error { return server.Serve(ctx, ln) })
 	h.log.InfoContext(ctx, "hub listens for the platform", slog.String(logkey.Addr, ln.Addr().String()))
 	return func() {

@@ -209,10 +209,7 @@ func platformForm(t *testing.T, name, workflowID string, s script) (kind string,
 	var buf bytes.Buffer
 	w := multipart.NewWriter(&buf)
 	require.NoError(t, w.WriteField("cluster_create_request", string(request)))
-	scripted, err := json.Marshal(s)
-	require.NoError(t, err)
-	require.NoError(t, w.WriteField("configuration", `{"script": `+string(scripted)+`, "apiVersion": "v1", "kind": "Config", "current-context": "m", "contexts": [{"name": "m", "context": {"cluster": "c", "user": "u"}}],
-		"clusters": [{"name": "c", "cluster": {"server": "https://203.0.113.7:6443"}}], "users": [{"name": "u", "user": {"token": "canary-71c2"}}]}`))
+	require.NoError(t, w.WriteField("configuration", scripted(t, s)))
 	require.NoError(t, w.Close())
 	return w.FormDataContentType(), &buf
 }

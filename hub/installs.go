@@ -15,7 +15,6 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
 	"github.com/budecosystem/budcluster/hub/internal/enroll"
 	"github.com/budecosystem/budcluster/hub/internal/operation"
-	"github.com/budecosystem/budcluster/hub/internal/platform"
 	"github.com/budecosystem/budcluster/hub/internal/store"
 	"github.com/budecosystem/budcluster/hub/internal/workflow"
 	"github.com/budecosystem/budcluster/internal/install"
@@ -24,20 +23,26 @@ import (
 	"github.com/budecosystem/budcluster/internal/secret"
 )
 
-// connectWithin is how long an agent that was installed may take to connect.
-const connectWithin = 10 * time.Minute
+const (
+	// connectWithin is how long an agent that was installed may take to connect.
+	connectWithin = 10 * time.Minute
+	// beat is how often a hub says that it still is at an installation; what
+	// waits for that has minutes of patience.
+	beat = 20 * time.Second
+)
 
-// installs brings agents into clusters of which the platform uploads a
-// kubeconfig.
+// installs brings agents into clusters of which somebody uploads a kubeconfig.
 //
 //	register ── Begin: file checked, cluster asked who it is ── in the request: a bad file begins nothing
 //	   └─ workflow, join token ──► Run ── Go ── Await the agent ── Close
 //	                                 │ how far it is: the cluster's degradations, which the workflow's
 //	                                 │ first step reads, in whichever replica
+//	                                 │ that it still is at it: the cluster's InstallingAt
 //	                                 └─ failed, or the workflow is to end: Undo
 //
 // The kubeconfig is in the child's memory only. A hub that dies leaves a child
-// that ends what it has begun; the agent then joins by itself.
+// that ends what it has begun; the agent then joins by itself. If none does, the
+// workflow notices that nobody is at it any more, and ends.
 type installs struct {
 	*parts
 	log       *slog.Logger
@@ -60,9 +65,11 @@ func (h *Hub) newInstalls(p *parts) (*installs, error) {
 	return &installs{parts: p, log: h.component("installs"), installer: installer, values: h.agentValues(), jobs: make(chan job)}, err
 }
 
-// register begins a registration that the platform asks for.
-func (i *installs) register(ctx context.Context, actor string, req platform.Registration) (w *workflow.Workflow, err error) {
-	child, err := i.installer.Begin(ctx, bootstrap.Request{Kubeconfig: req.Kubeconfig})
+// register begins a registration with an uploaded kubeconfig, which is
+// overwritten with zeros. What it says of the file are invalid.Errors of the
+// field kubeconfig or of those below it.
+func (i *installs) register(ctx context.Context, actor string, req operation.Register, file []byte) (w *workflow.Workflow, err error) {
+	child, err := i.installer.Begin(ctx, bootstrap.Request{Kubeconfig: file})
 	if err != nil {
 		return nil, err //nolint:wrapcheck // a sentence already
 	}
@@ -74,9 +81,8 @@ func (i *installs) register(ctx context.Context, actor string, req platform.Regi
 	if err := i.unique(ctx, child.Found().UID, req); err != nil {
 		return nil, err
 	}
-	w, c, err := i.operation.Register(ctx, actor, operation.Register{
-		Name: req.Name, Existing: req.Existing, IngressURL: req.IngressURL, Reply: req.Reply, Installs: true,
-	})
+	req.Installs = true
+	w, c, err := i.operation.Register(ctx, actor, req)
 	if err != nil {
 		return nil, err //nolint:wrapcheck // a sentence already
 	}
@@ -88,17 +94,17 @@ func (i *installs) register(ctx context.Context, actor string, req platform.Regi
 }
 
 // unique refuses a cluster that is registered under another name.
-func (i *installs) unique(ctx context.Context, uid string, req platform.Registration) error {
+func (i *installs) unique(ctx context.Context, uid string, req operation.Register) error {
 	c, err := i.known(ctx, uid)
 	switch {
 	case errors.Is(err, enroll.ErrNoCluster):
 		return nil
 	case err != nil:
 		return fmt.Errorf("look for the cluster of uid %s: %w", uid, err)
-	case req.Existing && c.ID.String() == req.Name:
+	case req.Existing && (req.Name == c.ID.String() || req.Name == c.Name):
 		return nil
 	default:
-		return &platform.ConflictError{Message: fmt.Sprintf("This cluster is registered already, as %q (its id is %s); use that entry, or remove it first.", c.Name, c.ID)}
+		return &cluster.RegisteredError{Name: c.Name, ID: c.ID}
 	}
 }
 
@@ -106,6 +112,7 @@ func (i *installs) unique(ctx context.Context, uid string, req platform.Registra
 func (i *installs) begin(ctx context.Context, actor string, j job) error {
 	if j.cluster.JoinedAt != nil && j.run.Found().AgentVersion != "" { // it is there, and the workflow waits for it
 		j.run.Close()
+		i.done(ctx, j.cluster)
 		return nil
 	}
 	var err error
@@ -142,9 +149,12 @@ func (i *installs) Run(ctx context.Context) error {
 }
 
 // carry installs the agent, waits until it is connected, and takes it back when
-// that fails or nobody wants it any more.
+// that fails or nobody wants it any more. A hub that ends meanwhile says nothing:
+// the agent may still come.
 func (i *installs) carry(ctx context.Context, j job) {
 	defer j.run.Close()
+	defer i.beating(ctx, j.cluster)()
+	began := time.Now()
 	wanted, stop := i.wanted(ctx, j)
 	defer stop()
 	said := ""
@@ -158,11 +168,8 @@ func (i *installs) carry(ctx context.Context, j job) {
 	if err == nil {
 		err = j.run.Await(wanted, progress)
 	}
-	if err == nil || ctx.Err() != nil {
+	if err == nil || ctx.Err() != nil || i.came(ctx, j, began, errors.Is(wanted.Err(), context.Canceled)) {
 		return
-	}
-	if c, gone := i.clusters.Get(ctx, j.cluster.ID.String()); gone == nil && c.JoinedAt != nil {
-		return // it connected after all, and goes by itself if it has to
 	}
 	i.log.WarnContext(ctx, "agent was not installed; it is taken back", slog.String(logkey.Cluster, j.cluster.Name), slog.Any(logkey.Error, err))
 	var message strings.Builder
@@ -175,6 +182,49 @@ func (i *installs) carry(ctx context.Context, j job) {
 		message.WriteString("; it could not be taken back: " + undo.Error())
 	}
 	i.say(ctx, j.cluster, operation.NotInstalled, message.String())
+}
+
+// came reports whether the agent is there after all: it was connected since a
+// moment or, where nobody wants it any more, has joined, and then goes by itself.
+func (i *installs) came(ctx context.Context, j job, since time.Time, unwanted bool) bool {
+	c, err := i.clusters.Get(ctx, j.cluster.ID.String())
+	return err == nil && (c.LastSeen != nil && c.LastSeen.After(since) || unwanted && c.JoinedAt != nil)
+}
+
+// beating says that this hub is at an installation until its end is called. A
+// hub that itself ends leaves what it said last.
+func (i *installs) beating(life context.Context, c *cluster.Cluster) (end func()) {
+	ctx, cancel := context.WithCancel(life)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(beat)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				if err := i.clusters.SetInstalling(ctx, c.ID, true); err != nil && ctx.Err() == nil {
+					i.log.WarnContext(ctx, "that an installation goes on could not be written", slog.String(logkey.Cluster, c.Name), slog.Any(logkey.Error, err))
+				}
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-ended
+		if life.Err() == nil {
+			i.done(life, c)
+		}
+	}
+}
+
+// done says that nobody is at an installation any more.
+func (i *installs) done(ctx context.Context, c *cluster.Cluster) {
+	if err := i.clusters.SetInstalling(context.WithoutCancel(ctx), c.ID, false); err != nil { // the workflow notices the silence
+		i.log.WarnContext(ctx, "the end of an installation could not be written", slog.String(logkey.Cluster, c.Name), slog.Any(logkey.Error, err))
+	}
 }
 
 // wanted ends when the workflow is to end, or the agent has taken too long.

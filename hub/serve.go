@@ -73,6 +73,9 @@ func (h *Hub) serve(ctx context.Context, url string) error {
 	if p.hooks, err = h.webhooks(p, st, keys); err != nil {
 		return err
 	}
+	if p.installs, err = h.newInstalls(p); err != nil {
+		return err
+	}
 	if err := h.edges(ctx, p); err != nil {
 		return err
 	}
@@ -100,6 +103,7 @@ type parts struct {
 	gateway  *gateway.Gateway
 	known    func(ctx context.Context, uid string) (enroll.Member, error)
 	hooks    *webhook.Service
+	installs *installs
 	group    run.Group
 }
 
@@ -163,6 +167,7 @@ func (h *Hub) edges(ctx context.Context, p *parts) error {
 	p.group.Add("sessions", p.clusters.Run)
 	p.group.Add("events", p.janitor.Run)
 	p.group.Add("certificate", p.cert.Run)
+	p.group.Add("installations", p.installs.Run)
 	p.group.Add("api", func(ctx context.Context) error { return web.Serve(ctx, apiListener, webTLS) })
 	p.group.Add("agents", serveGRPC(tunnelServer, p.gateway.Listener()))
 	p.group.Add("joins", serveGRPC(joinServer, joins))
@@ -276,7 +281,7 @@ func (h *Hub) api(p *parts) (*api.Server, error) {
 		Logger: h.component("api"), Metrics: p.registry,
 		Clusters: p.clusters, Tokens: p.enroll, Releases: p.releases, Inventory: p.inventory, Charts: p.charts,
 		Access: p.access, Events: p.events, Agents: p.gateway, Webhooks: p.hooks,
-		Workflows: p.workflows, Operations: p.operation, Equipment: p.equipment,
+		Workflows: p.workflows, Operations: p.operation, Upload: p.installs.register, Equipment: p.equipment,
 		Watch:         func(id string) (<-chan struct{}, func()) { return p.wakes.Subscribe(store.ChannelEvents, id) },
 		Ready:         map[string]func(context.Context) error{"database": p.ping},
 		AgentChart:    agentChart,

@@ -33,6 +33,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/hubapi"
 	"github.com/budecosystem/budcluster/hub/internal/access"
 	"github.com/budecosystem/budcluster/hub/internal/api"
+	"github.com/budecosystem/budcluster/hub/internal/bootstrap"
 	"github.com/budecosystem/budcluster/hub/internal/chart"
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
 	"github.com/budecosystem/budcluster/hub/internal/enroll"
@@ -41,6 +42,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/webhook"
 	"github.com/budecosystem/budcluster/hub/internal/workflow"
 	"github.com/budecosystem/budcluster/internal/facts"
+	"github.com/budecosystem/budcluster/internal/install"
 	"github.com/budecosystem/budcluster/internal/secret"
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
 )
@@ -81,6 +83,8 @@ type Hub struct {
 	sent      []webhook.Delivery
 	watchers  map[chan struct{}]bool
 	fault     error
+	// foreign is what is wrong with the clusters of kubeconfigs.
+	foreign error
 }
 
 // Options change what New makes.
@@ -122,7 +126,7 @@ func New(t testing.TB, o Options) *Hub {
 		Logger: o.Logger, Metrics: h.Metrics,
 		Clusters: clusters{h}, Tokens: tokens{h}, Releases: releases{h}, Inventory: nodes{h}, Charts: h.charts,
 		Access: keys{h}, Events: events{h}, Agents: h, Webhooks: h.hooks(t, o.Logger), Watch: h.watch, Ready: o.Ready,
-		Workflows: work, Operations: work, Equipment: work,
+		Workflows: work, Operations: work, Upload: work.upload, Equipment: work,
 		AgentChart: AgentChart(), PublicURL: o.PublicURL, TunnelAddress: "hub.example.com:8443",
 		Now: Now, Heartbeat: o.Heartbeat, BodyTimeout: o.BodyTimeout,
 	})
@@ -151,6 +155,12 @@ func (h *Hub) Client(t testing.TB, r access.Role) *hubapi.Client {
 func (h *Hub) Fail(err error) {
 	defer h.lock()()
 	h.fault = err
+}
+
+// Refuse makes the clusters of kubeconfigs refuse who comes with one.
+func (h *Hub) Refuse(reason install.Reason, message string) {
+	defer h.lock()()
+	h.foreign = &bootstrap.Error{Reason: reason, Message: message}
 }
 
 // AddCluster enters a cluster that joined and is connected.

@@ -2,6 +2,8 @@ package apitest
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"slices"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/budecosystem/budcluster/hub/hubapi"
+	"github.com/budecosystem/budcluster/hub/internal/bootstrap"
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
 	"github.com/budecosystem/budcluster/hub/internal/component"
 	"github.com/budecosystem/budcluster/hub/internal/equip"
@@ -25,13 +28,19 @@ import (
 type works struct {
 	*Hub
 	catalogue *component.Catalogue
+	installer *bootstrap.Installer
 }
 
 func newWorks(t testing.TB, h *Hub) works {
 	t.Helper()
 	catalogue, err := component.Load(nil)
 	require.NoError(t, err)
-	return works{h, catalogue}
+	installer, err := bootstrap.New(bootstrap.Config{
+		Binary: "budcluster-agent", HubAddresses: []string{"hub.example.com:8443"}, Logger: slog.New(slog.DiscardHandler), Now: Now,
+		Pin: func(context.Context) (string, error) { return "", errors.New("nothing is installed here") },
+	})
+	require.NoError(t, err)
+	return works{h, catalogue, installer}
 }
 
 // Work moves a workflow to where now says it is, and says so to whoever follows
@@ -148,6 +157,23 @@ func (h works) Register(ctx context.Context, actor string, req operation.Registe
 	w, err := h.begin(c.Name, actor, workflow.RegisterCluster,
 		workflow.Step{Name: "connect", Title: "Waiting for the agent"}, workflow.Step{Name: "inventory", Title: "Reading the inventory"})
 	return w, c, err
+}
+
+// upload is api.Config.Upload: the file is checked as a hub does, and nobody is
+// dialed.
+func (h works) upload(ctx context.Context, actor string, req operation.Register, kubeconfig []byte) (*workflow.Workflow, error) {
+	if err := h.installer.Check(bootstrap.Request{Kubeconfig: kubeconfig}); err != nil {
+		return nil, err
+	}
+	clear(kubeconfig)
+	unlock, err := h.enter()
+	err = errors.Join(err, h.foreign)
+	unlock()
+	if err != nil {
+		return nil, err
+	}
+	w, _, err := h.Register(ctx, actor, req)
+	return w, err
 }
 
 func (h works) Remove(_ context.Context, actor string, req operation.Remove) (*workflow.Workflow, error) {

@@ -92,6 +92,8 @@ type RegisterRequest struct {
 	IngressURL string                   `json:"ingressURL,omitempty" doc:"Where the cluster's models are reached."`
 	Components map[string]ComponentWish `json:"components,omitempty" doc:"The cluster's own wishes, by component."`
 	Existing   bool                     `json:"existing,omitempty" doc:"Register a cluster that is in the register already."`
+	// Kubeconfig is secret.
+	Kubeconfig string `json:"kubeconfig,omitempty" doc:"A kubeconfig file with which the hub installs the agent itself. Its current context is used once, and not kept. Absent: the agent is there, or somebody installs it."`
 }
 
 // RemoveRequest takes a cluster out of the fleet.

@@ -18,6 +18,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/budecosystem/budcluster/hub/apitest"
@@ -25,6 +26,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/access"
 	"github.com/budecosystem/budcluster/hub/internal/chart"
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
+	"github.com/budecosystem/budcluster/internal/install"
 	"github.com/budecosystem/budcluster/internal/testutil"
 )
 
@@ -456,61 +458,82 @@ func TestProblemCatalogue(t *testing.T) {
 	fail := func(err error) func(*apitest.Hub) {
 		return func(h *apitest.Hub) { h.Fail(err) }
 	}
+	register := func(body string) shown { return shown{method: "POST", path: "/v1/registrations", body: body} }
+	kubeconfig := func(server string, user ...string) string {
+		raw, err := json.Marshal(`{apiVersion: v1, kind: Config, current-context: oslo, contexts: [{name: oslo, context: {cluster: oslo, user: ann}}],
+			clusters: [{name: oslo, cluster: {server: "` + server + `"}}], users: [{name: ann, user: {` + strings.Join(append(user, "token: hunter2"), ", ") + `}}]}`)
+		require.NoError(t, err)
+		return string(raw)
+	}
+	refused := func(reason install.Reason, message string) shown {
+		s := register(`{"name":"oslo","kubeconfig":` + kubeconfig("https://oslo.example.com:6443") + `}`)
+		s.before = func(h *apitest.Hub) { h.Refuse(reason, message) }
+		return s
+	}
 	cases := map[string]shown{
-		"no key":                     {method: "GET", path: "/v1/clusters", headers: []string{"X: y"}},
-		"not a bearer":               {method: "GET", path: "/v1/clusters", headers: []string{"Authorization: Basic x"}},
-		"unknown key":                {method: "GET", path: "/v1/clusters", headers: []string{"Authorization: Bearer x"}},
-		"role":                       {method: "GET", path: "/v1/api-keys", headers: []string{"Authorization: Bearer " + apitest.Key(access.RoleViewer)}},
-		"no route":                   {method: "GET", path: "/v2/clusters"},
-		"method":                     {method: "PATCH", path: "/v1/clusters"},
-		"bytes":                      {method: "GET", path: "/v1/clusters/a%00b"},
-		"no cluster":                 {method: "GET", path: "/v1/clusters/absent"},
-		"no node":                    {method: "GET", path: "/v1/clusters/edge/nodes/absent"},
-		"no release":                 {method: "GET", path: "/v1/clusters/edge/releases/absent"},
-		"no token":                   {method: "DELETE", path: "/v1/clusters/edge/join-tokens/absent"},
-		"no api key":                 {method: "DELETE", path: "/v1/api-keys/absent"},
-		"no webhook":                 {method: "GET", path: "/v1/webhooks/absent"},
-		"no delivery":                {method: "POST", path: "/v1/webhooks/pager/deliveries/7/redeliver", before: withWebhook},
-		"webhook exists":             {method: "POST", path: "/v1/webhooks", body: `{"name":"pager","url":"https://ops.example.com/in"}`, before: withWebhook},
-		"webhook name and address":   {method: "POST", path: "/v1/webhooks", body: `{"name":"Pager!","url":"http://ops.example.com/in"}`},
-		"webhook to the inside":      {method: "POST", path: "/v1/webhooks", body: `{"name":"meta","url":"https://169.254.169.254/latest"}`},
-		"webhook type":               {method: "POST", path: "/v1/webhooks", body: `{"name":"pager","url":"https://ops.example.com/","types":["pod.created"]}`},
-		"webhook cluster":            {method: "POST", path: "/v1/webhooks", body: `{"name":"pager","url":"https://ops.example.com/","cluster":"absent"}`},
-		"delivery status":            {method: "GET", path: "/v1/webhooks/pager/deliveries?status=Lost", before: withWebhook},
-		"no cluster of event":        {method: "GET", path: "/v1/events?cluster=absent"},
-		"no chart file":              {method: "GET", path: "/charts/x.tgz"},
-		"cluster exists":             {method: "POST", path: "/v1/clusters", body: `{"name":"edge"}`},
-		"cluster has releases":       {method: "DELETE", path: "/v1/clusters/edge", before: withRelease},
-		"cluster name":               {method: "POST", path: "/v1/clusters", body: `{"name":""}`},
-		"token ttl":                  {method: "POST", path: "/v1/clusters/edge/join-tokens", body: `{"ttl":"tomorrow"}`},
-		"token ttl range":            {method: "POST", path: "/v1/clusters/edge/join-tokens", body: `{"ttl":"9999h"}`},
-		"key role":                   {method: "POST", path: "/v1/api-keys", body: `{"name":"x","role":"god"}`},
-		"limit 0":                    {method: "GET", path: "/v1/clusters?limit=0"},
-		"limit 5000":                 {method: "GET", path: "/v1/clusters?limit=5000"},
-		"limit text":                 {method: "GET", path: "/v1/clusters?limit=many"},
-		"cursor":                     {method: "GET", path: "/v1/clusters?cursor=x"},
-		"parameter":                  {method: "DELETE", path: "/v1/clusters/edge?forcee=true"},
-		"boolean":                    {method: "DELETE", path: "/v1/clusters/edge?force=perhaps"},
-		"enum":                       {method: "GET", path: "/v1/nodes?ready=maybe"},
-		"event type":                 {method: "GET", path: "/v1/events?type=pod.created"},
-		"event after":                {method: "GET", path: "/v1/events?after=-1"},
-		"stream after":               {method: "GET", path: "/v1/events/stream?after=yesterday"},
-		"stream last event":          {method: "GET", path: "/v1/events/stream", headers: asAdmin("Last-Event-ID: x")},
-		"no body":                    put(""),
-		"not json":                   put(`{"namespace": `),
-		"not an object":              put(`["x"]`),
-		"unknown field":              put(`{"namespace":"x","chart":{"path":"a"},"chartt":{}}`),
-		"missing fields":             put(`{}`),
-		"wrong type":                 put(`{"namespace":7,"chart":{"path":"a"}}`),
-		"several":                    put(`{"namespace":7,"chart":{"path":8},"maxAttempts":"x"}`),
-		"secret is not shown":        put(`{"namespace":"x","chart":{"path":"a"},"secretValues":"hunter2","x":{"password":"hunter2"}}`),
-		"secret is no object":        put(`{"namespace":"x","chart":{"path":"app"},"secretValues":"hunter2"}`),
-		"values are no object":       put(`{"namespace":"x","chart":{"path":"app"},"values":[1]}`),
-		"timeout":                    put(`{"namespace":"x","chart":{"path":"app"},"timeout":"5 minutes"}`),
-		"timeout range":              put(`{"namespace":"x","chart":{"path":"app"},"timeout":"1s"}`),
-		"policies":                   put(`{"namespace":"x","chart":{"path":"app"},"remediation":"pray","drift":"x","adoption":"y","maxAttempts":1000}`),
-		"output of a secret":         put(`{"namespace":"x","chart":{"path":"app"},"outputs":[{"name":"a","apiVersion":"v1","kind":"Secret","object":"b","jsonPath":"{.data}"}]}`),
-		"no chart source":            put(`{"namespace":"x","chart":{}}`),
+		"no key":                    {method: "GET", path: "/v1/clusters", headers: []string{"X: y"}},
+		"not a bearer":              {method: "GET", path: "/v1/clusters", headers: []string{"Authorization: Basic x"}},
+		"unknown key":               {method: "GET", path: "/v1/clusters", headers: []string{"Authorization: Bearer x"}},
+		"role":                      {method: "GET", path: "/v1/api-keys", headers: []string{"Authorization: Bearer " + apitest.Key(access.RoleViewer)}},
+		"no route":                  {method: "GET", path: "/v2/clusters"},
+		"method":                    {method: "PATCH", path: "/v1/clusters"},
+		"bytes":                     {method: "GET", path: "/v1/clusters/a%00b"},
+		"no cluster":                {method: "GET", path: "/v1/clusters/absent"},
+		"no node":                   {method: "GET", path: "/v1/clusters/edge/nodes/absent"},
+		"no release":                {method: "GET", path: "/v1/clusters/edge/releases/absent"},
+		"no token":                  {method: "DELETE", path: "/v1/clusters/edge/join-tokens/absent"},
+		"no api key":                {method: "DELETE", path: "/v1/api-keys/absent"},
+		"no webhook":                {method: "GET", path: "/v1/webhooks/absent"},
+		"no delivery":               {method: "POST", path: "/v1/webhooks/pager/deliveries/7/redeliver", before: withWebhook},
+		"webhook exists":            {method: "POST", path: "/v1/webhooks", body: `{"name":"pager","url":"https://ops.example.com/in"}`, before: withWebhook},
+		"webhook name and address":  {method: "POST", path: "/v1/webhooks", body: `{"name":"Pager!","url":"http://ops.example.com/in"}`},
+		"webhook to the inside":     {method: "POST", path: "/v1/webhooks", body: `{"name":"meta","url":"https://169.254.169.254/latest"}`},
+		"webhook type":              {method: "POST", path: "/v1/webhooks", body: `{"name":"pager","url":"https://ops.example.com/","types":["pod.created"]}`},
+		"webhook cluster":           {method: "POST", path: "/v1/webhooks", body: `{"name":"pager","url":"https://ops.example.com/","cluster":"absent"}`},
+		"delivery status":           {method: "GET", path: "/v1/webhooks/pager/deliveries?status=Lost", before: withWebhook},
+		"no cluster of event":       {method: "GET", path: "/v1/events?cluster=absent"},
+		"no chart file":             {method: "GET", path: "/charts/x.tgz"},
+		"cluster exists":            {method: "POST", path: "/v1/clusters", body: `{"name":"edge"}`},
+		"cluster has releases":      {method: "DELETE", path: "/v1/clusters/edge", before: withRelease},
+		"cluster name":              {method: "POST", path: "/v1/clusters", body: `{"name":""}`},
+		"token ttl":                 {method: "POST", path: "/v1/clusters/edge/join-tokens", body: `{"ttl":"tomorrow"}`},
+		"token ttl range":           {method: "POST", path: "/v1/clusters/edge/join-tokens", body: `{"ttl":"9999h"}`},
+		"key role":                  {method: "POST", path: "/v1/api-keys", body: `{"name":"x","role":"god"}`},
+		"limit 0":                   {method: "GET", path: "/v1/clusters?limit=0"},
+		"limit 5000":                {method: "GET", path: "/v1/clusters?limit=5000"},
+		"limit text":                {method: "GET", path: "/v1/clusters?limit=many"},
+		"cursor":                    {method: "GET", path: "/v1/clusters?cursor=x"},
+		"parameter":                 {method: "DELETE", path: "/v1/clusters/edge?forcee=true"},
+		"boolean":                   {method: "DELETE", path: "/v1/clusters/edge?force=perhaps"},
+		"enum":                      {method: "GET", path: "/v1/nodes?ready=maybe"},
+		"event type":                {method: "GET", path: "/v1/events?type=pod.created"},
+		"event after":               {method: "GET", path: "/v1/events?after=-1"},
+		"stream after":              {method: "GET", path: "/v1/events/stream?after=yesterday"},
+		"stream last event":         {method: "GET", path: "/v1/events/stream", headers: asAdmin("Last-Event-ID: x")},
+		"no body":                   put(""),
+		"not json":                  put(`{"namespace": `),
+		"not an object":             put(`["x"]`),
+		"unknown field":             put(`{"namespace":"x","chart":{"path":"a"},"chartt":{}}`),
+		"missing fields":            put(`{}`),
+		"wrong type":                put(`{"namespace":7,"chart":{"path":"a"}}`),
+		"several":                   put(`{"namespace":7,"chart":{"path":8},"maxAttempts":"x"}`),
+		"secret is not shown":       put(`{"namespace":"x","chart":{"path":"a"},"secretValues":"hunter2","x":{"password":"hunter2"}}`),
+		"secret is no object":       put(`{"namespace":"x","chart":{"path":"app"},"secretValues":"hunter2"}`),
+		"values are no object":      put(`{"namespace":"x","chart":{"path":"app"},"values":[1]}`),
+		"timeout":                   put(`{"namespace":"x","chart":{"path":"app"},"timeout":"5 minutes"}`),
+		"timeout range":             put(`{"namespace":"x","chart":{"path":"app"},"timeout":"1s"}`),
+		"policies":                  put(`{"namespace":"x","chart":{"path":"app"},"remediation":"pray","drift":"x","adoption":"y","maxAttempts":1000}`),
+		"output of a secret":        put(`{"namespace":"x","chart":{"path":"app"},"outputs":[{"name":"a","apiVersion":"v1","kind":"Secret","object":"b","jsonPath":"{.data}"}]}`),
+		"no chart source":           put(`{"namespace":"x","chart":{}}`),
+		"kubeconfig without server": register(`{"name":"oslo","kubeconfig":` + kubeconfig("") + `}`),
+		"kubeconfig with a program": register(`{"name":"oslo","kubeconfig":` + kubeconfig("https://oslo.example.com:6443", "exec: {command: aws}") + `}`),
+		"kubeconfig is no YAML":     register(`{"name":"oslo","kubeconfig":"hunter2: ["}`),
+		"kubeconfig is no text":     register(`{"name":"oslo","kubeconfig":{"token":"hunter2"}}`),
+		"kubeconfig, server away":   refused(install.Unreachable, "the server https://oslo.example.com:6443 is not reachable: nothing listens there; check host and port"),
+		"kubeconfig, no rights":     refused(install.Forbidden, "the kubeconfig's user may not create namespaces; installing the agent needs an administrator of the cluster"),
+		"kubeconfig, registered already": {method: "POST", path: "/v1/registrations", body: `{"name":"oslo","kubeconfig":` + kubeconfig("https://oslo.example.com:6443") + `}`,
+			before: fail(&cluster.RegisteredError{Name: "edge", ID: uuid.MustParse("00000000-0000-7000-8000-000000000001")})},
+		"kubeconfig too large":       register(`{"name":"oslo","kubeconfig":"` + strings.Repeat("x", 3<<20) + `"}`),
 		"two chart sources":          put(`{"namespace":"x","chart":{"path":"a","oci":"oci://h/b"}}`),
 		"chart path":                 put(`{"namespace":"x","chart":{"path":"../etc"}}`),
 		"chart digest":               put(`{"namespace":"x","chart":{"digest":"sha256:12"}}`),

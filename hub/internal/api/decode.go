@@ -85,7 +85,7 @@ func fieldOfHuma(d *huma.ErrorDetail) hubapi.FieldError {
 
 // shown is the value of a fault if it is small and cannot be a secret.
 func shown(d *huma.ErrorDetail) any {
-	if strings.HasPrefix(d.Location, "body.secretValues") || d.Location == "body" {
+	if strings.HasPrefix(d.Location, "body.secretValues") || d.Location == "body.kubeconfig" || d.Location == "body" {
 		return nil
 	}
 	switch v := d.Value.(type) {

@@ -118,7 +118,7 @@ func problemOf(err error) *hubapi.Problem {
 	if bad := invalid.Of(err); len(bad) > 0 {
 		return invalidProblem(bad)
 	}
-	for _, kind := range []func(error) *hubapi.Problem{notFound, conflict, elsewhere} {
+	for _, kind := range []func(error) *hubapi.Problem{notFound, conflict, elsewhere, uploaded} {
 		if p := kind(err); p != nil {
 			return p
 		}
@@ -180,6 +180,7 @@ func conflict(err error) *hubapi.Problem {
 	}
 	var (
 		exists   *cluster.ExistsError
+		entered  *cluster.RegisteredError
 		releases *cluster.HasReleasesError
 		revoked  *cluster.RevokedError
 		silent   *cluster.UnreachableError
@@ -195,6 +196,8 @@ func conflict(err error) *hubapi.Problem {
 	switch {
 	case errors.As(err, &exists):
 		detail = exists.Error()
+	case errors.As(err, &entered):
+		detail = entered.Error()
 	case errors.As(err, &releases):
 		detail = releases.Error()
 	case errors.As(err, &revoked):
@@ -249,6 +252,23 @@ func elsewhere(err error) *hubapi.Problem {
 		}
 	default:
 		return nil
+	}
+}
+
+// uploaded is what is wrong with the cluster of a kubeconfig. It is asked last,
+// since others say too whether they are temporary.
+func uploaded(err error) *hubapi.Problem {
+	foreign, is := errors.AsType[interface {
+		error
+		Temporary() bool
+	}](err)
+	switch {
+	case !is:
+		return nil
+	case foreign.Temporary():
+		return &hubapi.Problem{Status: http.StatusBadGateway, Code: hubapi.CodeUpstream, Detail: sentence(foreign.Error())}
+	default:
+		return withFields([]hubapi.FieldError{{Field: "kubeconfig", Message: sentence(foreign.Error())}})
 	}
 }
 

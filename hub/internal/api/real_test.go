@@ -31,6 +31,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/enroll"
 	"github.com/budecosystem/budcluster/hub/internal/equip"
 	"github.com/budecosystem/budcluster/hub/internal/event"
+	"github.com/budecosystem/budcluster/hub/internal/invalid"
 	"github.com/budecosystem/budcluster/hub/internal/inventory"
 	"github.com/budecosystem/budcluster/hub/internal/operation"
 	"github.com/budecosystem/budcluster/hub/internal/pg"
@@ -109,6 +110,9 @@ func newReal(t *testing.T) *real {
 		Logger: log, Metrics: prometheus.NewRegistry(), Clusters: cl, Tokens: en, Releases: rel, Inventory: inv, Charts: ch, Access: ac, Events: ev, Webhooks: wh,
 		Agents: noAgents{}, AgentChart: apitest.AgentChart(), PublicURL: "https://hub.example.com", TunnelAddress: ":8443",
 		Workflows: wf, Operations: op, Equipment: eq,
+		Upload: func(context.Context, string, operation.Register, []byte) (*workflow.Workflow, error) {
+			return nil, invalid.New("kubeconfig", "this hub dials nobody")
+		},
 		Watch: func(id string) (<-chan struct{}, func()) { return wakes.Subscribe(store.ChannelEvents, id) },
 	})
 	require.NoError(t, err)
@@ -283,6 +287,7 @@ func TestHostileInputIsNeverAFault(t *testing.T) {
 			try{"POST", "/v1/api-keys", `{"name":"` + b + `","role":"viewer"}`},
 			try{"POST", "/v1/api-keys", `{"name":"x","role":"` + b + `"}`},
 			try{"POST", "/v1/charts", b},
+			try{"POST", "/v1/registrations", `{"name":"x","kubeconfig":"` + b + `"}`},
 			try{"POST", "/v1/webhooks", `{"name":"` + b + `","url":"` + b + `","types":["` + b + `"],"cluster":"` + b + `"}`},
 			try{"POST", "/v1/webhooks", `{"name":"w","url":"https://example.com/` + b + `"}`},
 			try{"PUT", "/v1/clusters/edge/releases/app", `{"namespace":"x","chart":{"digest":"` + pushed.Digest + `"},"values":{"` + b + `":"` + b + `"}}`},

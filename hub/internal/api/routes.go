@@ -13,6 +13,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/access"
 	"github.com/budecosystem/budcluster/hub/internal/chart"
 	"github.com/budecosystem/budcluster/internal/buildinfo"
+	"github.com/budecosystem/budcluster/internal/kubeconfig"
 )
 
 // Limits of a request's body.
@@ -70,7 +71,7 @@ func routes() []route {
 		{put, "/v1/clusters/{cluster}/releases/{release}", operator, "applyRelease", "Want a release to be so; the same again changes nothing", serve((*Server).applyRelease), []int{gone, conflict, stale, upstream}},
 		{del, "/v1/clusters/{cluster}/releases/{release}", operator, "deleteRelease", "Have a release removed from its cluster", serve((*Server).deleteRelease), []int{gone, conflict}},
 
-		{post, "/v1/registrations", operator, "register", "Enter a cluster and make it ready for models; answers with the workflow", serve((*Server).register), []int{gone, conflict}},
+		{post, "/v1/registrations", operator, "register", "Enter a cluster and make it ready for models; answers with the workflow", serve((*Server).register), []int{gone, conflict, upstream}},
 		{post, "/v1/clusters/{cluster}/remove", admin, "removeCluster", "Take a cluster out of the fleet with all that the hub put there; answers with the workflow", serve((*Server).removeCluster), []int{gone, conflict}},
 		{post, "/v1/clusters/{cluster}/agent/upgrade", operator, "upgradeAgent", "Replace a cluster's agent; the old one comes back when the new one does not connect. Answers with the workflow", serve((*Server).upgradeAgent), []int{gone, conflict}},
 		{get, "/v1/workflows", viewer, "listWorkflows", "List workflows, newest first", serve((*Server).listWorkflows), []int{gone}},
@@ -134,8 +135,11 @@ func (s *Server) operation(r route) huma.Operation {
 		Responses:       map[string]*huma.Response{},
 		Middlewares:     huma.Middlewares{s.authorise(r.role)},
 	}
-	if r.id == "pushChart" {
+	switch r.id {
+	case "pushChart":
 		op.MaxBodyBytes, op.BodyReadTimeout = maxChart+1, 5*time.Minute
+	case "register":
+		op.MaxBodyBytes += kubeconfig.MaxSize
 	}
 	fails := append([]int{http.StatusUnauthorized, http.StatusForbidden, http.StatusUnprocessableEntity}, r.fails...)
 	if r.method == http.MethodPost || r.method == http.MethodPut {

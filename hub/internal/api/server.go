@@ -16,6 +16,9 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/budecosystem/budcluster/hub/internal/operation"
+	"github.com/budecosystem/budcluster/hub/internal/workflow"
 )
 
 // DefaultHeartbeat is how often an event stream says that it lives.
@@ -45,6 +48,10 @@ type Config struct {
 	Workflows  Workflows
 	Operations Operations
 	Equipment  Equipment
+	// Upload begins a registration with a kubeconfig, which it overwrites with
+	// zeros. What it says of the file are invalid.Errors of the field kubeconfig or
+	// of those below it.
+	Upload func(ctx context.Context, actor string, req operation.Register, kubeconfig []byte) (*workflow.Workflow, error)
 
 	// Watch wakes when there may be a new event of the cluster, or of any when
 	// it is empty.
@@ -116,7 +123,7 @@ func (c *Config) check() error {
 		"Logger": c.Logger == nil, "Metrics": c.Metrics == nil, "Clusters": c.Clusters == nil, "Tokens": c.Tokens == nil,
 		"Releases": c.Releases == nil, "Inventory": c.Inventory == nil, "Charts": c.Charts == nil, "Access": c.Access == nil,
 		"Events": c.Events == nil, "Agents": c.Agents == nil, "Webhooks": c.Webhooks == nil, "Watch": c.Watch == nil, "AgentChart": c.AgentChart == nil,
-		"Workflows": c.Workflows == nil, "Operations": c.Operations == nil, "Equipment": c.Equipment == nil,
+		"Workflows": c.Workflows == nil, "Operations": c.Operations == nil, "Upload": c.Upload == nil, "Equipment": c.Equipment == nil,
 	} {
 		if missing {
 			errs = append(errs, fmt.Errorf("api: %s is needed", name))

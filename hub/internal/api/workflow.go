@@ -66,6 +66,9 @@ func (s *Server) register(ctx context.Context, in *registerInput) (*body[hubapi.
 	for name, w := range in.Body.Components {
 		req.Components[name] = wishIn(w)
 	}
+	if in.Body.Kubeconfig != "" {
+		return answerWorkflow(s.cfg.Upload(ctx, actor(ctx), req, []byte(in.Body.Kubeconfig)))
+	}
 	w, _, err := s.cfg.Operations.Register(ctx, actor(ctx), req)
 	return answerWorkflow(w, err)
 }

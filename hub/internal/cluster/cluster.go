@@ -35,6 +35,9 @@ type Cluster struct {
 	RevokedAt    *time.Time
 	LastSeen     *time.Time
 	Session      *Session // nil when no session is open
+	// InstallingAt is when the hub that installs the agent said last that it is at
+	// it; nil where none does.
+	InstallingAt *time.Time
 	// RetireGeneration counts the decisions to take the cluster out of the fleet.
 	RetireGeneration int64
 	RetiringAt       *time.Time // the agent is to remove what is ours

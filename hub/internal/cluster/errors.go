@@ -3,12 +3,15 @@ package cluster
 import (
 	"errors"
 	"fmt"
+
+	"github.com/google/uuid"
 )
 
 // The errors that callers tell apart.
 var (
 	ErrNotFound    = errors.New("no such cluster")
 	ErrExists      = errors.New("cluster exists")
+	ErrRegistered  = errors.New("cluster is registered under another name")
 	ErrRevoked     = errors.New("cluster is revoked")
 	ErrHasReleases = errors.New("cluster has releases")
 	ErrUnreachable = errors.New("cluster cannot be told")
@@ -35,6 +38,21 @@ func (e *ExistsError) Error() string {
 
 // Is makes it ErrExists.
 func (e *ExistsError) Is(target error) bool { return target == ErrExists }
+
+// RegisteredError says that a cluster is in the register under another name. It
+// is ErrRegistered.
+type RegisteredError struct {
+	Name string
+	ID   uuid.UUID
+}
+
+// Error names the entry and the remedy.
+func (e *RegisteredError) Error() string {
+	return fmt.Sprintf("this cluster is registered already, as %q (its id is %s); use that entry, or remove it first", e.Name, e.ID)
+}
+
+// Is makes it ErrRegistered.
+func (e *RegisteredError) Is(target error) bool { return target == ErrRegistered }
 
 // RevokedError says that a cluster is locked out. It is ErrRevoked.
 type RevokedError struct{ Name string }

@@ -242,6 +242,21 @@ func (s *Service) SetDegraded(ctx context.Context, clusterID uuid.UUID, degraded
 	return nil
 }
 
+// SetInstalling says that a hub is at installing the cluster's agent, or that it
+// is no more. While it is it says so again and again: one that was killed says
+// nothing.
+func (s *Service) SetInstalling(ctx context.Context, clusterID uuid.UUID, atIt bool) error {
+	var at *time.Time
+	if atIt {
+		now := s.now().UTC()
+		at = &now
+	}
+	if err := s.store.ClusterSetInstalling(ctx, clusterID, at); err != nil {
+		return fmt.Errorf("record that the agent of cluster %s is being installed: %w", clusterID, err)
+	}
+	return nil
+}
+
 func (s *Service) event(c *Cluster, kind event.Type, actor, message string) event.Event {
 	return event.Event{At: s.now().UTC(), Type: kind, ClusterID: c.ID, Subject: c.Name, Actor: actor, Message: message}
 }

@@ -40,8 +40,10 @@ type Register interface {
 	ClusterLock(ctx context.Context, id uuid.UUID) (*Cluster, error)
 	// ClusterDelete deletes the cluster and all that belongs to it.
 	ClusterDelete(ctx context.Context, id uuid.UUID) error
-	// ClusterRevoke marks the cluster, its certificates and its join tokens.
 	ClusterSetIngressURL(ctx context.Context, id uuid.UUID, ingressURL string) error
+	// ClusterSetInstalling stores Cluster.InstallingAt.
+	ClusterSetInstalling(ctx context.Context, id uuid.UUID, at *time.Time) error
+	// ClusterRevoke marks the cluster, its certificates and its join tokens.
 	ClusterRevoke(ctx context.Context, id uuid.UUID, at time.Time) error
 	ClusterReleaseCount(ctx context.Context, id uuid.UUID) (int, error)
 	ClusterSetDegraded(ctx context.Context, id uuid.UUID, degraded []Degradation) error

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -45,6 +46,9 @@ type world struct {
 	releases  *release.Service
 	inventory *inventory.Service
 	equipment *equip.Service
+
+	// later is how much later it is for operations than for the others.
+	later atomic.Int64
 
 	mu      sync.Mutex // guards all below
 	results map[uuid.UUID][]string
@@ -129,7 +133,7 @@ func setup(t *testing.T) *world {
 	require.NoError(t, err)
 	w.Service, err = operation.New(operation.Config{
 		Store: st, Workflows: w.workflows, Clusters: w.clusters, Equipment: w.equipment, Releases: w.releases, Inventory: w.inventory,
-		Logger: log, JoinWithin: time.Hour,
+		Logger: log, JoinWithin: time.Hour, Now: func() time.Time { return time.Now().Add(time.Duration(w.later.Load())) },
 		AgentChart: func(context.Context, string, string) (chart.Meta, error) {
 			return chart.Meta{Digest: storetest.Chart(t, st, "budcluster-agent", "1.1.0"), Name: "budcluster-agent", Version: "1.1.0", AppVersion: "1.1.0"}, nil
 		},

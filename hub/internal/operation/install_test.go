@@ -42,6 +42,34 @@ func TestTheHubInstallsTheAgent(t *testing.T) {
 	require.ErrorContains(t, err, "upload it again")
 }
 
+// A hub that was killed while it installed the agent says nothing more, and the
+// kubeconfig is gone: the registration used to wait for a day.
+func TestNobodyInstallsTheAgentAnyMore(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	wf, c, err := w.Register(t.Context(), "ann", operation.Register{Name: "paris", Installs: true, Components: calm})
+	require.NoError(t, err)
+	say := func(message string) {
+		require.NoError(t, w.clusters.SetDegraded(t.Context(), c.ID, []cluster.Degradation{{Reason: operation.Installing, Message: message, Since: time.Now()}}))
+	}
+	w.reach(t, wf, func(now *workflow.Workflow) bool { return now.Steps[0].Message != "" })
+	w.later.Store(int64(4 * time.Minute))
+	say("pulling the image")
+	w.reach(t, wf, func(now *workflow.Workflow) bool { return strings.Contains(now.Steps[0].Message, "pulling the image") })
+	w.later.Store(int64(6 * time.Minute))
+	say("still pulling the image")
+	done := w.end(t, wf)
+	require.Equal(t, workflow.StatusFailed, done.Status)
+	require.Equal(t, operation.InstallerLost, done.Reason)
+	require.Contains(t, done.Message, "upload the kubeconfig again")
+	require.Equal(t, []string{"Failed"}, w.told(wf))
+
+	wf, c, err = w.Register(t.Context(), "ann", operation.Register{Name: "paris", Installs: true, Components: calm})
+	require.NoError(t, err, "the name is free again")
+	w.join(t, &agent{cluster: c.ID})
+	require.Equal(t, workflow.StatusCompleted, w.end(t, wf).Status, "an agent that comes is welcome, whoever was at it last")
+}
+
 // An agent that the hub installed goes again when the registration fails, after
 // what it has to remove; a person's stays.
 func TestAnInstalledAgentGoesWithItsRegistration(t *testing.T) {

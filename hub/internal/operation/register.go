@@ -51,6 +51,15 @@ const (
 	NotInstalled = "AgentNotInstalled"
 )
 
+// InstallerLost is why a registration ends whose hub was killed while it
+// installed the agent, if the agent does not come by itself.
+const InstallerLost = "InstallerLost"
+
+// silence is how long nobody may say that he installs the agent before it is
+// given up: the installer outlives its hub and ends what it began, its agent has
+// an image to pull, and to find a hub again.
+const silence = 5 * time.Minute
+
 // Register enters the cluster and begins to make it ready, in one transaction.
 // Its agent may be there or come later; the workflow waits for it.
 func (s *Service) Register(ctx context.Context, actor string, req Register) (w *workflow.Workflow, c *cluster.Cluster, err error) {
@@ -81,12 +90,28 @@ func (s *Service) Register(ctx context.Context, actor string, req Register) (w *
 				return err //nolint:wrapcheck // a sentence already
 			}
 		}
-		if !req.Installs || c.JoinedAt != nil { // one that is there is not this run's
+		if !req.Installs {
 			return nil
+		}
+		if err := s.beginInstalling(ctx, c); err != nil || c.JoinedAt != nil { // one that is there is not this run's
+			return err
 		}
 		return s.cfg.Workflows.RecordEffect(ctx, w.ID, workflow.EffectAgent, c.Name, c.ID) //nolint:wrapcheck // a sentence already
 	})
 	return w, c, err
+}
+
+// beginInstalling makes sure that nothing is read into it that an earlier
+// installation said.
+func (s *Service) beginInstalling(ctx context.Context, c *cluster.Cluster) error {
+	now := s.cfg.Now()
+	if c.State(now) != cluster.StateConnected {
+		begun := cluster.Degradation{Reason: Installing, Message: "the kubeconfig is good and the cluster answers", Since: now}
+		if err := s.cfg.Clusters.SetDegraded(ctx, c.ID, []cluster.Degradation{begun}); err != nil {
+			return err //nolint:wrapcheck // a sentence already
+		}
+	}
+	return s.cfg.Clusters.SetInstalling(ctx, c.ID, true) //nolint:wrapcheck // a sentence already
 }
 
 func (s *Service) enter(ctx context.Context, actor string, req Register) (*cluster.Cluster, error) {
@@ -128,27 +153,28 @@ func (s *Service) connect(ctx context.Context, t *workflow.Turn) (workflow.Outco
 	if err != nil {
 		return workflow.Outcome{}, err //nolint:wrapcheck // a sentence already
 	}
-	switch state := c.State(s.cfg.Now()); state {
-	case cluster.StateConnected:
+	in, err := input[registerInput](t.Workflow)
+	if err != nil {
+		return workflow.Outcome{}, err
+	}
+	switch state := c.State(s.cfg.Now()); {
+	case state == cluster.StateConnected:
 		return workflow.Completed("agent " + c.AgentVersion + " is connected"), nil
-	case cluster.StateRevoked, cluster.StateRetired:
+	case state == cluster.StateRevoked, state == cluster.StateRetired:
 		return workflow.Failed(string(state), fmt.Sprintf("cluster %s is %s; give it a new join token, then register it again", c.Name, strings.ToLower(string(state)))), nil
-	case cluster.StatePending:
-		in, err := input[registerInput](t.Workflow)
-		if err != nil {
-			return workflow.Outcome{}, err
-		}
-		if in.Installs {
-			return installing(c), nil
-		}
+	case in.Installs:
+		return s.installing(c), nil
+	case state == cluster.StatePending:
 		return workflow.Waiting(fmt.Sprintf("install the agent with the command that `budcluster token create %s` shows", c.Name), time.Time{}, "cluster"), nil
 	default:
 		return workflow.Waiting(lastSeen(c), time.Time{}, "cluster"), nil
 	}
 }
 
-// installing is how far the installation of the agent is.
-func installing(c *cluster.Cluster) workflow.Outcome {
+// installing is how far the installation of the agent is. The kubeconfig was in
+// the memory of one process: when that is gone the agent comes by itself, or
+// nobody can bring it any more.
+func (s *Service) installing(c *cluster.Cluster) workflow.Outcome {
 	var message strings.Builder
 	message.WriteString("the hub installs the agent")
 	for _, d := range c.Degraded {
@@ -159,7 +185,18 @@ func installing(c *cluster.Cluster) workflow.Outcome {
 			message.WriteString(": " + d.Message)
 		}
 	}
-	return workflow.Waiting(message.String(), time.Time{}, "cluster")
+	if c.InstallingAt == nil { // it is there, or was once
+		return workflow.Waiting(message.String(), time.Time{}, "cluster")
+	}
+	heard := *c.InstallingAt
+	if s.began.After(heard) { // until then there may have been no hub to connect to
+		heard = s.began
+	}
+	if end := heard.Add(silence); s.cfg.Now().Before(end) {
+		return workflow.Waiting(message.String(), end, "cluster")
+	}
+	return workflow.Failed(InstallerLost, fmt.Sprintf("the hub that installed the agent ended before that was done, the kubeconfig went with it, and no agent connected within %s; "+
+		"upload the kubeconfig again, which takes over what was begun in the cluster", silence))
 }
 
 func lastSeen(c *cluster.Cluster) string {

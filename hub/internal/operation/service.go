@@ -31,6 +31,8 @@ type Clusters interface {
 	Get(ctx context.Context, ref string) (*cluster.Cluster, error)
 	Delete(ctx context.Context, actor, ref string, force bool) error
 	SetIngressURL(ctx context.Context, actor, ref, ingressURL string) (*cluster.Cluster, error)
+	SetDegraded(ctx context.Context, clusterID uuid.UUID, degraded []cluster.Degradation) error
+	SetInstalling(ctx context.Context, clusterID uuid.UUID, atIt bool) error
 	Retire(ctx context.Context, actor, ref string, force bool) (*cluster.Cluster, error)
 	Presence(ctx context.Context, clusterID uuid.UUID) (cluster.Presence, error)
 	SetAgentTarget(ctx context.Context, actor, ref string, t cluster.AgentTarget) (cluster.AgentUpgrade, error)
@@ -87,6 +89,8 @@ type Config struct {
 // Service starts operations and carries out their steps.
 type Service struct {
 	cfg Config
+	// began is since when this hub can let agents in.
+	began time.Time
 }
 
 // New checks cfg and makes the Service.
@@ -106,7 +110,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Service{cfg: cfg}, nil
+	return &Service{cfg: cfg, began: cfg.Now()}, nil
 }
 
 // describe is the result of a registration where the platform gives no form.

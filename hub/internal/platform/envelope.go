@@ -99,20 +99,11 @@ type temporary interface {
 	Temporary() bool
 }
 
-// ConflictError is that what is asked for is there already. It is a sentence.
-type ConflictError struct{ Message string }
-
-// Error is the message.
-func (e *ConflictError) Error() string { return e.Message }
-
 // problem chooses the envelope for what a rule says. at is where in the request
 // its fields are.
 func (s *Server) problem(ctx context.Context, at []string, err error) answer {
 	if fields := invalid.Of(err); len(fields) > 0 {
 		return refusal(at, fields)
-	}
-	if conflict, is := errors.AsType[*ConflictError](err); is {
-		return failed(http.StatusConflict, "%s", conflict)
 	}
 	if foreign, is := errors.AsType[temporary](err); is {
 		if foreign.Temporary() {
@@ -124,7 +115,7 @@ func (s *Server) problem(ctx context.Context, at []string, err error) answer {
 	case errors.Is(err, cluster.ErrNotFound), errors.Is(err, workflow.ErrNotFound), errors.Is(err, inventory.ErrNotFound), errors.Is(err, inventory.ErrNoCluster):
 		return failed(http.StatusNotFound, "%s", sentence(err))
 	case errors.Is(err, cluster.ErrExists), errors.Is(err, workflow.ErrBusy), errors.Is(err, workflow.ErrFinished), errors.Is(err, workflow.ErrNotRetryable),
-		errors.Is(err, cluster.ErrUnreachable), errors.Is(err, cluster.ErrRevoked):
+		errors.Is(err, cluster.ErrRegistered), errors.Is(err, cluster.ErrUnreachable), errors.Is(err, cluster.ErrRevoked):
 		return failed(http.StatusConflict, "%s", sentence(err))
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return failed(http.StatusServiceUnavailable, "The hub could not finish in time; ask again.")
@@ -157,6 +148,7 @@ func sentence(err error) string {
 	for _, find := range []func() (error, bool){
 		func() (error, bool) { e, is := errors.AsType[*cluster.NotFoundError](err); return e, is },
 		func() (error, bool) { e, is := errors.AsType[*cluster.ExistsError](err); return e, is },
+		func() (error, bool) { e, is := errors.AsType[*cluster.RegisteredError](err); return e, is },
 		func() (error, bool) { e, is := errors.AsType[*cluster.UnreachableError](err); return e, is },
 		func() (error, bool) { e, is := errors.AsType[*workflow.NotFoundError](err); return e, is },
 		func() (error, bool) { e, is := errors.AsType[*workflow.BusyError](err); return e, is },

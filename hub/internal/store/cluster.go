@@ -83,6 +83,7 @@ func clusterOf(r sqlcgen.ClusterFindRow) (*cluster.Cluster, error) {
 		CreatedAt: r.CreatedAt, JoinedAt: r.JoinedAt, RevokedAt: r.RevokedAt, LastSeen: lastSeen(r.LastSeen, r.SeenAt),
 		Nodes: int(r.Nodes), ReadyNodes: int(r.ReadyNodes),
 		RetireGeneration: r.RetireGeneration, RetiringAt: r.RetiringAt, RetiredAt: r.RetiredAt, GoneAt: r.GoneAt,
+		InstallingAt: r.InstallingAt,
 	}
 	var errLabels, errFacts, errDegraded, errLeft error
 	c.Left, errLeft = decode[[]string](r.LeftBehind, "what was left behind")
@@ -152,6 +153,12 @@ func (s *Store) ClusterSetDegraded(ctx context.Context, id uuid.UUID, degraded [
 		return err
 	}
 	return s.q.ClusterSetDegraded(ctx, s.db(ctx), sqlcgen.ClusterSetDegradedParams{ID: id, Degraded: raw})
+}
+
+// ClusterSetInstalling records when a hub was last at installing the agent; nil
+// where none is.
+func (s *Store) ClusterSetInstalling(ctx context.Context, id uuid.UUID, at *time.Time) error {
+	return s.q.ClusterSetInstalling(ctx, s.db(ctx), sqlcgen.ClusterSetInstallingParams{ID: id, InstallingAt: at})
 }
 
 // SessionOpen replaces a cluster's session by one with the next epoch.

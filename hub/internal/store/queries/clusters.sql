@@ -10,7 +10,7 @@ SELECT name FROM clusters WHERE id = @id FOR UPDATE;
 SELECT
     c.id, c.name, c.labels, c.uid, c.agent_version, c.facts, c.facts_digest, c.degraded,
     c.created_at, c.joined_at, c.revoked_at, c.last_seen,
-    c.retire_generation, c.retiring_at, c.retired_at, c.gone_at, c.left_behind, c.ingress_url,
+    c.retire_generation, c.retiring_at, c.retired_at, c.gone_at, c.left_behind, c.ingress_url, c.installing_at,
     s.replica, s.epoch, s.instance, s.remote_addr, s.connected_at, s.seen_at, s.lease_until,
     (SELECT count(*) FROM nodes n WHERE n.cluster_id = c.id) AS nodes,
     (SELECT count(*) FROM nodes n WHERE n.cluster_id = c.id AND n.ready) AS ready_nodes
@@ -68,6 +68,9 @@ SELECT count(*) FROM releases WHERE cluster_id = @cluster_id;
 
 -- name: ClusterSetDegraded :exec
 UPDATE clusters SET degraded = @degraded WHERE id = @id;
+
+-- name: ClusterSetInstalling :exec
+UPDATE clusters SET installing_at = @installing_at WHERE id = @id;
 
 -- name: ClusterSetFacts :exec
 UPDATE clusters SET facts = @facts, facts_digest = @facts_digest WHERE id = @id;

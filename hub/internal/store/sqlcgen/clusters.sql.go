@@ -71,7 +71,7 @@ const clusterFind = `-- name: ClusterFind :many
 SELECT
     c.id, c.name, c.labels, c.uid, c.agent_version, c.facts, c.facts_digest, c.degraded,
     c.created_at, c.joined_at, c.revoked_at, c.last_seen,
-    c.retire_generation, c.retiring_at, c.retired_at, c.gone_at, c.left_behind, c.ingress_url,
+    c.retire_generation, c.retiring_at, c.retired_at, c.gone_at, c.left_behind, c.ingress_url, c.installing_at,
     s.replica, s.epoch, s.instance, s.remote_addr, s.connected_at, s.seen_at, s.lease_until,
     (SELECT count(*) FROM nodes n WHERE n.cluster_id = c.id) AS nodes,
     (SELECT count(*) FROM nodes n WHERE n.cluster_id = c.id AND n.ready) AS ready_nodes
@@ -113,6 +113,7 @@ type ClusterFindRow struct {
 	GoneAt           *time.Time
 	LeftBehind       []byte
 	IngressUrl       string
+	InstallingAt     *time.Time
 	Replica          *string
 	Epoch            *int64
 	Instance         *string
@@ -159,6 +160,7 @@ func (q *Queries) ClusterFind(ctx context.Context, db DBTX, arg ClusterFindParam
 			&i.GoneAt,
 			&i.LeftBehind,
 			&i.IngressUrl,
+			&i.InstallingAt,
 			&i.Replica,
 			&i.Epoch,
 			&i.Instance,
@@ -351,6 +353,20 @@ type ClusterSetIngressURLParams struct {
 
 func (q *Queries) ClusterSetIngressURL(ctx context.Context, db DBTX, arg ClusterSetIngressURLParams) error {
 	_, err := db.Exec(ctx, clusterSetIngressURL, arg.IngressUrl, arg.ID)
+	return err
+}
+
+const clusterSetInstalling = `-- name: ClusterSetInstalling :exec
+UPDATE clusters SET installing_at = $1 WHERE id = $2
+`
+
+type ClusterSetInstallingParams struct {
+	InstallingAt *time.Time
+	ID           uuid.UUID
+}
+
+func (q *Queries) ClusterSetInstalling(ctx context.Context, db DBTX, arg ClusterSetInstallingParams) error {
+	_, err := db.Exec(ctx, clusterSetInstalling, arg.InstallingAt, arg.ID)
 	return err
 }
 

@@ -126,6 +126,8 @@ type Clusters struct {
 	GoneAt *time.Time
 	// What the agent could not remove, a sentence each.
 	LeftBehind []byte
+	// When the hub that installs the agent said last that it is at it; null where none does.
+	InstallingAt *time.Time
 }
 
 // The devices of nodes.facts once more, a row each, for fleet-wide search.
