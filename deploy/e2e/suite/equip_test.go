@@ -4,10 +4,8 @@ package suite_test
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -42,7 +40,7 @@ func TestClusterIsEquippedAndLeft(t *testing.T) {
 	t.Cleanup(func() { annotate(t, node, map[string]any{"e2e.budcluster.test/pci": nil}) })
 	withoutGPUs(t)
 	h := newHub(t, "--components-dir", standIns(t))
-	before := snapshot(t)
+	before := undisturbed(t)
 
 	started := time.Now()
 	w, err := h.client.Register(t.Context(), hubapi.RegisterRequest{Name: "equipped"})
@@ -92,24 +90,7 @@ func TestClusterIsEquippedAndLeft(t *testing.T) {
 	w = finished(t, h, w.ID)
 	require.Equal(t, hubapi.WorkflowCompleted, w.Status, "%s: %s", w.Reason, w.Message)
 	measured(t, "the cluster removed with its components: %s", time.Since(started).Round(100*time.Millisecond))
-	await(t, 2*time.Minute, "the cluster to be as it was", func(context.Context) error {
-		var wrong []string
-		now := snapshot(t)
-		for object := range now {
-			if _, was := before[object]; !was {
-				wrong = append(wrong, object.String()+" is new")
-			}
-		}
-		for object, marks := range before {
-			if now[object] != marks {
-				wrong = append(wrong, fmt.Sprintf("%s was %q and is %q", object, marks, now[object]))
-			}
-		}
-		if len(wrong) > 0 {
-			return fmt.Errorf("%s", strings.Join(wrong, "; "))
-		}
-		return nil
-	})
+	awaitAsBefore(t, before)
 	proved(t, "the cluster is as it was before: no object, label or annotation is new, missing or changed")
 }
 

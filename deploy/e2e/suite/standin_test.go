@@ -4,6 +4,7 @@ package suite_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -53,7 +54,7 @@ func TestRemovalRulesAreComplete(t *testing.T) {
 	annotate(t, node, map[string]any{"e2e.budcluster.test/pci": "0302_10de_20b2,0200_15b3_1017"})
 	t.Cleanup(func() { annotate(t, node, map[string]any{"e2e.budcluster.test/pci": nil}) })
 	withoutGPUs(t)
-	before := snapshot(t)
+	before := undisturbed(t)
 
 	var entries []entry
 	for _, name := range []string{"nfd", "nvidia-gpu-operator", "hami", "prometheus-stack", "scaler"} {
@@ -97,20 +98,7 @@ func TestRemovalRulesAreComplete(t *testing.T) {
 	for _, e := range entries {
 		unmark(t, node, e.Removal.Nodes)
 	}
-	await(t, time.Minute, "the cluster to be as it was", func(context.Context) error {
-		now := snapshot(t)
-		for object := range now {
-			if _, was := before[object]; !was {
-				return fmt.Errorf("%s is new", object)
-			}
-		}
-		for object, labels := range before {
-			if now[object] != labels {
-				return fmt.Errorf("%s was %q and is %q", object, labels, now[object])
-			}
-		}
-		return nil
-	})
+	awaitAsBefore(t, before)
 	proved(t, "what %d components leave behind after Helm's uninstall is what the catalogue lists; without it the cluster is as before", len(entries))
 }
 
@@ -228,9 +216,31 @@ type thing struct {
 	resource              schema.GroupVersionResource
 	kind, namespace, name string
 	labels                string
+	going                 bool // it is deleted, and something still holds it
 }
 
 func (o thing) String() string { return path.Join(o.kind, o.namespace, o.name) }
+
+// undisturbed is the snapshot that a test compares with later: it waits for
+// what an earlier test left going (namespaces take seconds) to be gone.
+func undisturbed(t *testing.T) map[thing]string {
+	t.Helper()
+	var before map[thing]string
+	await(t, 2*time.Minute, "what earlier tests removed to be gone", func(context.Context) error {
+		last := before
+		before = snapshot(t)
+		for one := range before {
+			if one.going {
+				return fmt.Errorf("%s is still going", one)
+			}
+		}
+		if !maps.Equal(last, before) {
+			return errors.New("the cluster changes")
+		}
+		return nil
+	})
+	return before
+}
 
 // snapshot lists every object that can be listed, but for those that come and
 // go by themselves. The value is what nodes are marked with.
@@ -253,7 +263,7 @@ func snapshot(t *testing.T) map[thing]string {
 				continue
 			}
 			for _, item := range items.Items {
-				one := thing{resource: gv.WithResource(r.Name), kind: r.Kind, namespace: item.GetNamespace(), name: item.GetName()}
+				one := thing{resource: gv.WithResource(r.Name), kind: r.Kind, namespace: item.GetNamespace(), name: item.GetName(), going: item.GetDeletionTimestamp() != nil}
 				marks := ""
 				if r.Kind == "Node" {
 					marks = marksOf(item.GetLabels()) + marksOf(item.GetAnnotations())
