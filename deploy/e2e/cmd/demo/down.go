@@ -31,7 +31,7 @@ func (d *demo) down(ctx context.Context) error {
 		problems = append(problems, d.leave(ctx))
 	}
 	d.step("stopping the hub")
-	problems = append(problems, d.stopHub(ctx))
+	problems = append(problems, d.stopHub(ctx), d.stopCharts(ctx))
 	if d.record.Own {
 		d.step("removing the cluster")
 		problems = append(problems, cluster.Down(ctx, d.record.ClusterDir))
@@ -89,21 +89,30 @@ func (d *demo) deleteObjects(ctx context.Context) error {
 }
 
 func (d *demo) stopHub(ctx context.Context) error {
-	if d.record.HubPID == 0 || !d.hubAlive() {
+	return stop(ctx, "the hub", d.record.HubPID, d.hubAlive)
+}
+
+func (d *demo) stopCharts(ctx context.Context) error {
+	return stop(ctx, "the repository of charts", d.record.ChartsPID, d.chartsAlive)
+}
+
+// stop ends a process that up left running, by force when it does not heed.
+func stop(ctx context.Context, what string, pid int, alive func() bool) error {
+	if !alive() {
 		return nil
 	}
-	if err := syscall.Kill(d.record.HubPID, syscall.SIGTERM); err != nil {
-		return fmt.Errorf("stop the hub: %w", err)
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		return fmt.Errorf("stop %s: %w", what, err)
 	}
 	gone := func() error {
-		if d.hubAlive() {
+		if alive() {
 			return errors.New("it is still there")
 		}
 		return nil
 	}
-	if err := wait(ctx, 40*time.Second, "the hub to stop", gone); err != nil {
-		_ = syscall.Kill(d.record.HubPID, syscall.SIGKILL)
-		return wait(ctx, 10*time.Second, "the hub to end", gone)
+	if err := wait(ctx, 40*time.Second, what+" to stop", gone); err != nil {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+		return wait(ctx, 10*time.Second, what+" to end", gone)
 	}
 	return nil
 }

@@ -4,6 +4,10 @@
 //	hub (private PostgreSQL) ◄── agent, installed by Helm ── the cluster of
 //	$KUBECONFIG, or a real one-node cluster of the harness's own
 //
+// The own cluster is registered with its components, whose charts come from a
+// repository on this machine. A cluster of the user's is joined and gets a
+// sample release, and nothing else.
+//
 // $DEMO_IMAGE names an image for the sample release in a cluster of one's own
 // that cannot pull registry.k8s.io/pause.
 //
@@ -38,7 +42,10 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	if len(args) != 1 || args[0] != "up" && args[0] != "down" {
+	switch {
+	case len(args) == 3 && args[0] == "charts": // what up starts, to stay
+		return serveCharts(ctx, args[1], args[2])
+	case len(args) != 1 || args[0] != "up" && args[0] != "down":
 		return errors.New("usage: demo up|down")
 	}
 	wd, err := os.Getwd()

@@ -32,11 +32,15 @@ type record struct {
 	Own bool `json:"own"`
 	// ClusterDir is the own cluster's state folder.
 	ClusterDir string `json:"clusterDir,omitempty"`
-	HubDir     string `json:"hubDir"`
-	HubPID     int    `json:"hubPid,omitempty"`
-	API        string `json:"api,omitempty"`
-	Tunnel     string `json:"tunnel,omitempty"`
-	Helm       string `json:"helm,omitempty"`
+	// Charts is where the repository of charts listens.
+	Charts    string `json:"charts,omitempty"`
+	ChartsPID int    `json:"chartsPid,omitempty"`
+
+	HubDir string `json:"hubDir"`
+	HubPID int    `json:"hubPid,omitempty"`
+	API    string `json:"api,omitempty"`
+	Tunnel string `json:"tunnel,omitempty"`
+	Helm   string `json:"helm,omitempty"`
 }
 
 // environ is this environment without settings of hub, agent or command line.

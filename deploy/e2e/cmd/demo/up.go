@@ -13,12 +13,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/budecosystem/budcluster/deploy/e2e/cluster"
+	"github.com/budecosystem/budcluster/hub/hubapi"
 )
 
 //go:embed all:hello
@@ -26,7 +31,9 @@ var sample embed.FS
 
 const (
 	clusterName = "demo"
-	gpus        = 8
+	// pci is what feature discovery finds on the node: class, vendor, device.
+	pciAnnotation = "e2e.budcluster.test/pci"
+	pci           = "0302_10de_20b2,0200_15b3_1017"
 )
 
 func (d *demo) say(format string, args ...any)  { fmt.Printf("    "+format+"\n", args...) }
@@ -39,6 +46,9 @@ func (d *demo) up(ctx context.Context) error {
 		}
 	}
 	steps := []func(context.Context) error{d.cluster, d.hub, d.join, d.show, d.install}
+	if d.kubeconfig == "" {
+		steps = []func(context.Context) error{d.cluster, d.charts, d.hub, d.register, d.show, d.install}
+	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
@@ -79,8 +89,10 @@ func (d *demo) cluster(ctx context.Context) error {
 	if err := d.save(); err != nil {
 		return err
 	}
-	d.say("loading the agent's image, and a device plugin that offers %d pretend GPUs", gpus)
-	return errors.Join(c.LoadImage(ctx, filepath.Join(d.repo, "dist/budcluster-agent.tar")), c.FakeGPUs(ctx, gpus))
+	d.say("loading the agent's image; the node pretends that its PCI bus has NVIDIA GPUs")
+	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, pciAnnotation, pci)
+	_, err = c.Kube().CoreV1().Nodes().Patch(ctx, c.Nodes()[0], types.MergePatchType, patch, metav1.PatchOptions{})
+	return errors.Join(err, c.LoadImage(ctx, filepath.Join(d.repo, "dist/budcluster-agent.tar")))
 }
 
 // only is nil, for all that a cluster is made of, or Helm alone.
@@ -171,31 +183,26 @@ func (d *demo) keyFile() string { return filepath.Join(d.dir, "admin.key") }
 
 func (d *demo) hubFlags() []string {
 	r := d.record
-	return []string{
+	flags := []string{
 		"--dev", "--state-dir", r.HubDir, "--api-listen", r.API, "--api-url", "http://" + r.API,
 		"--tunnel-listen", r.Tunnel, "--tunnel-address", r.Tunnel,
 	}
+	if r.Charts != "" {
+		flags = append(flags, "--components-dir", d.componentsDir())
+	}
+	return flags
 }
 
 func (d *demo) startHub(ctx context.Context) error {
-	log, err := os.OpenFile(d.hubLog(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	hub := d.program(context.WithoutCancel(ctx), "budcluster-hub", append([]string{"serve"}, d.hubFlags()...)...)
+	exited, err := background(hub, d.hubLog())
 	if err != nil {
 		return err
-	}
-	defer func() { _ = log.Close() }()
-	// Not bound to ctx: it stays when this program ends.
-	hub := d.program(context.WithoutCancel(ctx), "budcluster-hub", append([]string{"serve"}, d.hubFlags()...)...)
-	hub.Stdout, hub.Stderr = log, log
-	hub.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := hub.Start(); err != nil {
-		return fmt.Errorf("start the hub: %w", err)
 	}
 	d.record.HubPID = hub.Process.Pid
 	if err := d.save(); err != nil {
 		return err
 	}
-	exited := make(chan error, 1)
-	go func() { exited <- hub.Wait() }()
 	return wait(ctx, 90*time.Second, "the hub", func() error {
 		select {
 		case err := <-exited:
@@ -206,10 +213,30 @@ func (d *demo) startHub(ctx context.Context) error {
 	})
 }
 
-func ready(ctx context.Context, api string) error {
+// background starts a program that stays when this one ends.
+func background(cmd *exec.Cmd, logFile string) (exited <-chan error, err error) {
+	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = log.Close() }()
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", filepath.Base(cmd.Path), err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	return done, nil
+}
+
+func ready(ctx context.Context, api string) error { return answers(ctx, "http://"+api+"/readyz") }
+
+// answers says whether a GET is answered with 200.
+func answers(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+api+"/readyz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
@@ -252,6 +279,57 @@ func (d *demo) join(ctx context.Context) error {
 	return d.connected(ctx)
 }
 
+// register has the hub make the cluster ready for models, and follows it.
+func (d *demo) register(ctx context.Context) error {
+	d.step("register: the cluster gets feature discovery, what its GPUs need, and monitoring (about a minute)")
+	state := d.state(ctx)
+	active, err := d.workflow(ctx, "--active")
+	if err != nil {
+		return err
+	}
+	args := []string{"cluster", "register", clusterName, "--existing"}
+	switch {
+	case state == "":
+		args = args[:3]
+	case active != "":
+		args = []string{"token", "create", clusterName} // an up that was interrupted: nobody knows the last one
+	default:
+		if done, err := d.workflow(ctx, "--status", string(hubapi.WorkflowCompleted)); err != nil || done != "" {
+			d.say("it is registered already")
+			return err
+		}
+	}
+	if state == "" || state == string(hubapi.ClusterPending) || active == "" {
+		out, err := d.cli(ctx, args...)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("\n$ budcluster %s\n%s\n", strings.Join(args, " "), out)
+		if command := helmInstall(out); command != "" {
+			d.say("running exactly that command")
+			if err := d.shell(ctx, command); err != nil {
+				return err
+			}
+		}
+	}
+	if active, err = d.workflow(ctx, "--active"); err != nil || active == "" {
+		return err
+	}
+	fmt.Printf("\n$ budcluster workflow watch %s\n", active)
+	if err := d.follow(ctx, "workflow", "watch", active); err != nil {
+		return err
+	}
+	return d.print(ctx, "component", "list", "--cluster", clusterName)
+}
+
+// workflow is the id of the newest registration that the flags choose; empty
+// when there is none.
+func (d *demo) workflow(ctx context.Context, flags ...string) (string, error) {
+	out, err := d.cli(ctx, append([]string{"workflow", "list", "--kind", "register_cluster", "-o", "name"}, flags...)...)
+	id, _, _ := strings.Cut(strings.TrimSpace(out), "\n")
+	return id, err
+}
+
 // helmInstall finds the command in what the command line printed.
 func helmInstall(out string) string {
 	for line := range strings.Lines(strings.ReplaceAll(out, "\\\n", " ")) {
@@ -282,7 +360,7 @@ func (d *demo) connected(ctx context.Context) error {
 func (d *demo) show(ctx context.Context) error {
 	d.step("inventory: what the hub knows now")
 	wanted := `"cluster"`
-	if d.record.Own { // the kubelet takes some seconds to know of a new device plugin
+	if d.record.Own { // inventory follows some moments after the components
 		wanted = "nvidia"
 	}
 	err := wait(ctx, time.Minute, "the inventory", func() error {
@@ -296,13 +374,27 @@ func (d *demo) show(ctx context.Context) error {
 		return err
 	}
 	for _, what := range []string{"cluster", "node", "device"} {
-		out, err := d.cli(ctx, what, "list")
-		if err != nil {
+		if err := d.print(ctx, what, "list"); err != nil {
 			return err
 		}
-		fmt.Printf("\n$ budcluster %s list\n%s", what, out)
 	}
 	return nil
+}
+
+// print shows a command and what it says.
+func (d *demo) print(ctx context.Context, args ...string) error {
+	out, err := d.cli(ctx, args...)
+	if err == nil {
+		fmt.Printf("\n$ budcluster %s\n%s", strings.Join(args, " "), out)
+	}
+	return err
+}
+
+// follow runs a command that shows how something goes.
+func (d *demo) follow(ctx context.Context, args ...string) error {
+	cmd := d.program(ctx, "budcluster", args...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	return cmd.Run()
 }
 
 // install applies the sample release and follows it.
@@ -317,9 +409,7 @@ func (d *demo) install(ctx context.Context) error {
 		args = append(args, "--set", "image="+cmp.Or(d.image, "registry.k8s.io/pause:3.10"), "--set-json", "args=[]")
 	}
 	fmt.Printf("\n$ budcluster %s\n", strings.Join(args, " "))
-	apply := d.program(ctx, "budcluster", args...)
-	apply.Stdout, apply.Stderr = os.Stdout, os.Stderr
-	return apply.Run()
+	return d.follow(ctx, args...)
 }
 
 // unpackSample writes the sample's chart where the command line can read it.
@@ -355,6 +445,8 @@ func (d *demo) next() {
     budcluster node list -o wide
     budcluster release apply hello --cluster %s --namespace demo --chart %s --set replicas=3 --wait
     budcluster release list
+    budcluster component list --cluster %s
+    budcluster cluster remove %s --watch         # takes all of it out of the cluster again
     budcluster events --follow
     open http://%s/docs
 
@@ -365,7 +457,8 @@ func (d *demo) next() {
     kubectl -n demo delete deployment hello      # somebody meddles; within a minute it is back
 
   To stop and remove all of it: make demo-down
-`, strings.Join(d.client(), " "), clusterName, relative(filepath.Join(d.dir, "charts", "hello")), d.record.API, d.record.Kubeconfig)
+`, strings.Join(d.client(), " "), clusterName, relative(filepath.Join(d.dir, "charts", "hello")),
+		clusterName, clusterName, d.record.API, d.record.Kubeconfig)
 }
 
 // program is one of ours, free of settings from the outside.
@@ -469,8 +562,11 @@ func tail(path string) string {
 	return string(content)
 }
 
-// alive says whether the process is the demo's hub still.
-func (d *demo) hubAlive() bool {
-	line, err := os.ReadFile("/proc/" + strconv.Itoa(d.record.HubPID) + "/cmdline")
-	return err == nil && strings.Contains(string(line), "budcluster-hub") && strings.Contains(string(line), d.record.HubDir)
+// alive says whether a process is still the one that the demo started: its
+// command line has these words.
+func alive(pid int, words ...string) bool {
+	line, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+	return pid != 0 && err == nil && !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(string(line), word) })
 }
+
+func (d *demo) hubAlive() bool { return alive(d.record.HubPID, "budcluster-hub", d.record.HubDir) }
