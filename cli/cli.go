@@ -101,7 +101,7 @@ context that "budcluster login" made.
 	must(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "wide", "json", "yaml", "name"}, cobra.ShellCompDirectiveNoFileComp)))
 	must(root.RegisterFlagCompletionFunc("context", a.completeContexts))
 	root.AddCommand(
-		a.login(), a.contexts(), a.clusters(), a.tokens(), a.nodes(), a.devices(), a.charts(), a.releases(), a.components(), a.workflows(), a.events(), a.keys(), a.webhooks(), a.version(),
+		a.login(), a.contexts(), a.clusters(), a.tokens(), a.nodes(), a.devices(), a.charts(), a.releases(), a.components(), a.workflows(), a.events(), a.keys(), a.webhooks(), a.messages(), a.version(),
 	)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		// cobra looks at these later, and its errors are not ours.

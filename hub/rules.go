@@ -42,6 +42,7 @@ type rules struct {
 	janitor   *event.Janitor
 	catalogue *component.Catalogue
 	notices   *notify.Service
+	letters   *notify.Letters
 	workflows *workflow.Service
 	equipment *equip.Service
 	operation *operation.Service
@@ -81,6 +82,9 @@ func (r *rules) addWork(cfg Config, st *store.Store, log func(name string) *slog
 		people = cfg.Dapr.PeopleTopic
 	}
 	if r.notices, err = notify.New(notify.Config{Store: st, PeopleTopic: people, SuccessOnly: []string{notify.MainTopic}, AppID: cfg.Dapr.AppID}); err != nil {
+		return err //nolint:wrapcheck // a sentence already
+	}
+	if r.letters, err = notify.NewLetters(st, nil); err != nil {
 		return err //nolint:wrapcheck // a sentence already
 	}
 	if r.workflows, err = workflow.New(workflow.Config{

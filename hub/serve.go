@@ -280,7 +280,7 @@ func (h *Hub) api(p *parts) (*api.Server, error) {
 	return api.New(api.Config{ //nolint:wrapcheck // names what is missing
 		Logger: h.component("api"), Metrics: p.registry,
 		Clusters: p.clusters, Tokens: p.enroll, Releases: p.releases, Inventory: p.inventory, Charts: p.charts,
-		Access: p.access, Events: p.events, Agents: p.gateway, Webhooks: p.hooks,
+		Access: p.access, Events: p.events, Agents: p.gateway, Webhooks: p.hooks, Messages: p.letters,
 		Workflows: p.workflows, Operations: p.operation, Upload: p.installs.register, Equipment: p.equipment,
 		Watch:         func(id string) (<-chan struct{}, func()) { return p.wakes.Subscribe(store.ChannelEvents, id) },
 		Ready:         map[string]func(context.Context) error{"database": p.ping},

@@ -38,6 +38,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
 	"github.com/budecosystem/budcluster/hub/internal/enroll"
 	"github.com/budecosystem/budcluster/hub/internal/event"
+	"github.com/budecosystem/budcluster/hub/internal/notify"
 	"github.com/budecosystem/budcluster/hub/internal/release"
 	"github.com/budecosystem/budcluster/hub/internal/webhook"
 	"github.com/budecosystem/budcluster/hub/internal/workflow"
@@ -81,6 +82,7 @@ type Hub struct {
 	workflows []*workflow.Workflow
 	webhooks  []webhook.Sealed
 	sent      []webhook.Delivery
+	letters   []notify.Letter
 	watchers  map[chan struct{}]bool
 	fault     error
 	// foreign is what is wrong with the clusters of kubeconfigs.
@@ -122,10 +124,12 @@ func New(t testing.TB, o Options) *Hub {
 		o.PublicURL = "http://hub.example.com:8080"
 	}
 	work := newWorks(t, h)
+	letters, err := notify.NewLetters(letterStore{webhookStore{h}}, Now)
+	require.NoError(t, err)
 	h.Server, err = api.New(api.Config{
 		Logger: o.Logger, Metrics: h.Metrics,
 		Clusters: clusters{h}, Tokens: tokens{h}, Releases: releases{h}, Inventory: nodes{h}, Charts: h.charts,
-		Access: keys{h}, Events: events{h}, Agents: h, Webhooks: h.hooks(t, o.Logger), Watch: h.watch, Ready: o.Ready,
+		Access: keys{h}, Events: events{h}, Agents: h, Webhooks: h.hooks(t, o.Logger), Messages: letters, Watch: h.watch, Ready: o.Ready,
 		Workflows: work, Operations: work, Upload: work.upload, Equipment: work,
 		AgentChart: AgentChart(), PublicURL: o.PublicURL, TunnelAddress: "hub.example.com:8443",
 		Now: Now, Heartbeat: o.Heartbeat, BodyTimeout: o.BodyTimeout,

@@ -24,6 +24,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/enroll"
 	"github.com/budecosystem/budcluster/hub/internal/invalid"
 	"github.com/budecosystem/budcluster/hub/internal/inventory"
+	"github.com/budecosystem/budcluster/hub/internal/notify"
 	"github.com/budecosystem/budcluster/hub/internal/release"
 	"github.com/budecosystem/budcluster/hub/internal/webhook"
 	"github.com/budecosystem/budcluster/hub/internal/workflow"
@@ -140,6 +141,7 @@ func notFound(err error) *hubapi.Problem {
 		notSent   *webhook.NoDeliveryError
 		noWork    *workflow.NotFoundError
 		noPart    *component.NotFoundError
+		noLetter  *notify.NoLetterError
 	)
 	switch {
 	case errors.As(err, &noCluster):
@@ -158,6 +160,8 @@ func notFound(err error) *hubapi.Problem {
 		detail = noWork.Error()
 	case errors.As(err, &noPart):
 		detail = noPart.Error()
+	case errors.As(err, &noLetter):
+		detail = noLetter.Error()
 	case errors.Is(err, enroll.ErrNoToken):
 		detail = "This cluster has no such join token; `budcluster token list` shows those that it has."
 	case errors.Is(err, access.ErrNotFound):

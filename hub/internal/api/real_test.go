@@ -33,6 +33,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/event"
 	"github.com/budecosystem/budcluster/hub/internal/invalid"
 	"github.com/budecosystem/budcluster/hub/internal/inventory"
+	"github.com/budecosystem/budcluster/hub/internal/notify"
 	"github.com/budecosystem/budcluster/hub/internal/operation"
 	"github.com/budecosystem/budcluster/hub/internal/pg"
 	"github.com/budecosystem/budcluster/hub/internal/release"
@@ -106,8 +107,10 @@ func newReal(t *testing.T) *real {
 	require.NoError(t, err)
 	wakes := pg.NewListener(pool, log)
 	go func() { _ = wakes.Run(t.Context()) }()
+	letters, err := notify.NewLetters(st, nil)
+	require.NoError(t, err)
 	s, err := api.New(api.Config{
-		Logger: log, Metrics: prometheus.NewRegistry(), Clusters: cl, Tokens: en, Releases: rel, Inventory: inv, Charts: ch, Access: ac, Events: ev, Webhooks: wh,
+		Logger: log, Metrics: prometheus.NewRegistry(), Clusters: cl, Tokens: en, Releases: rel, Inventory: inv, Charts: ch, Access: ac, Events: ev, Webhooks: wh, Messages: letters,
 		Agents: noAgents{}, AgentChart: apitest.AgentChart(), PublicURL: "https://hub.example.com", TunnelAddress: ":8443",
 		Workflows: wf, Operations: op, Equipment: eq,
 		Upload: func(context.Context, string, operation.Register, []byte) (*workflow.Workflow, error) {

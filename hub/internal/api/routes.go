@@ -101,6 +101,10 @@ func routes() []route {
 		{get, "/v1/webhooks/{webhook}/deliveries", admin, "listDeliveries", "List what a webhook was sent, what is tried again and what was given up", serve((*Server).listDeliveries), []int{gone}},
 		{post, "/v1/webhooks/{webhook}/deliveries/{event}/redeliver", admin, "redeliver", "Send a webhook an event again, and say what came of it", serve((*Server).redeliver), []int{gone}},
 
+		{get, "/v1/messages", admin, "listMessages", "List what topics are told, what is tried again and what was given up", serve((*Server).listMessages), nil},
+		{post, "/v1/messages/{message}/retry", admin, "retryMessage", "Have a message tried again that was given up", serve((*Server).retryMessage), []int{gone}},
+		{del, "/v1/messages/{message}", admin, "discardMessage", "Delete a message that was given up", serve((*Server).discardMessage), []int{gone}},
+
 		{get, "/v1/events", viewer, "listEvents", "List events, oldest first", serve((*Server).listEvents), []int{gone}},
 		{get, "/v1/events/stream", viewer, "streamEvents", "Follow events as they happen (server-sent events)", serve((*Server).streamEvents), []int{gone}},
 	}
@@ -177,7 +181,7 @@ func (s *Server) humaConfig() huma.Config {
 
 // tagOf groups a route by what it is about.
 func tagOf(path string) string {
-	groups := []string{"join-tokens", "nodes", "devices", "releases", "components", "workflows", "registrations", "charts", "api-keys", "webhooks", "events", "clusters"}
+	groups := []string{"join-tokens", "nodes", "devices", "releases", "components", "workflows", "registrations", "charts", "api-keys", "webhooks", "messages", "events", "clusters"}
 	for _, part := range slices.Backward(splitPath(path)) {
 		if slices.Contains(groups, part) {
 			return part

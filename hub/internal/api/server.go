@@ -37,6 +37,7 @@ type Config struct {
 	Metrics *prometheus.Registry
 
 	Webhooks   Webhooks
+	Messages   Messages
 	Clusters   Clusters
 	Tokens     Tokens
 	Releases   Releases
@@ -122,7 +123,7 @@ func (c *Config) check() error {
 	for name, missing := range map[string]bool{
 		"Logger": c.Logger == nil, "Metrics": c.Metrics == nil, "Clusters": c.Clusters == nil, "Tokens": c.Tokens == nil,
 		"Releases": c.Releases == nil, "Inventory": c.Inventory == nil, "Charts": c.Charts == nil, "Access": c.Access == nil,
-		"Events": c.Events == nil, "Agents": c.Agents == nil, "Webhooks": c.Webhooks == nil, "Watch": c.Watch == nil, "AgentChart": c.AgentChart == nil,
+		"Events": c.Events == nil, "Agents": c.Agents == nil, "Webhooks": c.Webhooks == nil, "Messages": c.Messages == nil, "Watch": c.Watch == nil, "AgentChart": c.AgentChart == nil,
 		"Workflows": c.Workflows == nil, "Operations": c.Operations == nil, "Upload": c.Upload == nil, "Equipment": c.Equipment == nil,
 	} {
 		if missing {

@@ -81,6 +81,8 @@ const (
 	KeyRevoked          Type = "key.revoked"
 	WebhookCreated      Type = "webhook.created"
 	WebhookDeleted      Type = "webhook.deleted"
+	MessageRetried      Type = "message.retried"
+	MessageDiscarded    Type = "message.discarded"
 	WorkflowStarted     Type = "workflow.started"
 	WorkflowStep        Type = "workflow.step"
 	WorkflowCancelled   Type = "workflow.cancelled"
@@ -94,6 +96,7 @@ func Types() []Type {
 		ClusterChanged, ClusterRevoked, ClusterDeleted, ClusterPresence, ClusterRetiring, ClusterRetired,
 		ClusterCleared, AgentUpgrading, AgentUpgraded, AgentReturned, AgentFailed, TokenCreated, TokenRevoked, CertificateIssued,
 		NodeAdded, NodeChanged, NodeRemoved, ReleaseApplied, ReleaseStatus, ReleaseDeleted, ReleaseRemoved,
-		KeyCreated, KeyRevoked, WebhookCreated, WebhookDeleted, WorkflowStarted, WorkflowStep, WorkflowCancelled, WorkflowFinished,
+		KeyCreated, KeyRevoked, WebhookCreated, WebhookDeleted, MessageRetried, MessageDiscarded,
+		WorkflowStarted, WorkflowStep, WorkflowCancelled, WorkflowFinished,
 	}
 }

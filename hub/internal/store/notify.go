@@ -15,8 +15,9 @@ import (
 const ChannelOutbox = "bud_outbox"
 
 var (
-	_ notify.Store = (*Store)(nil)
-	_ notify.Queue = (*Store)(nil)
+	_ notify.Store   = (*Store)(nil)
+	_ notify.Queue   = (*Store)(nil)
+	_ notify.Archive = (*Store)(nil)
 )
 
 // OutboxAppend writes messages of one stream. The lock makes their ids grow in
@@ -103,4 +104,57 @@ func (s *Store) OutboxState(ctx context.Context, now time.Time) (notify.State, e
 		state.Oldest = max(now.Sub(row.Oldest), 0)
 	}
 	return state, err
+}
+
+// OutboxList returns messages without their bodies, the newest first.
+func (s *Store) OutboxList(ctx context.Context, status notify.LetterStatus, before int64, limit int) ([]notify.Letter, error) {
+	rows, err := s.q.OutboxList(ctx, s.db(ctx), sqlcgen.OutboxListParams{Before: before, Status: string(status), Lim: int32(limit)}) //nolint:gosec // a page's limit
+	if err != nil {
+		return nil, err
+	}
+	found := make([]notify.Letter, 0, len(rows))
+	for _, r := range rows {
+		found = append(found, letterOf(r))
+	}
+	return found, nil
+}
+
+func letterOf(r sqlcgen.OutboxListRow) notify.Letter {
+	l := notify.Letter{
+		Row: r.ID, Stream: r.Stream, Topic: r.Topic, Key: r.Key, EventID: r.EventID, Type: r.Type, Size: int(r.Size), WrittenAt: r.WrittenAt,
+		Status: notify.LetterPending, Attempts: int(r.Attempts), Error: r.Error,
+	}
+	switch {
+	case r.DeadAt != nil:
+		l.Status, l.EndedAt = notify.LetterDead, r.DeadAt
+	case r.SentAt != nil:
+		l.Status, l.EndedAt = notify.LetterSent, r.SentAt
+	default:
+		l.NextAt = &r.DueAt
+	}
+	return l
+}
+
+// OutboxRevive makes a dead letter one that is due, and wakes who delivers.
+func (s *Store) OutboxRevive(ctx context.Context, row int64, now time.Time) (l notify.Letter, err error) {
+	err = s.InTx(ctx, func(ctx context.Context) error {
+		r, err := s.q.OutboxRevive(ctx, s.db(ctx), sqlcgen.OutboxReviveParams{ID: row, Now: now})
+		if err != nil {
+			return notFound(err, notify.ErrNoLetter)
+		}
+		l = letterOf(sqlcgen.OutboxListRow(r))
+		tx := transactionOf(ctx)
+		tx.wakes = append(tx.wakes, wake{channel: ChannelOutbox})
+		return nil
+	})
+	return l, err
+}
+
+// OutboxDiscard deletes a dead letter.
+func (s *Store) OutboxDiscard(ctx context.Context, row int64) (notify.Letter, error) {
+	r, err := s.q.OutboxDiscard(ctx, s.db(ctx), row)
+	if err != nil {
+		return notify.Letter{}, notFound(err, notify.ErrNoLetter)
+	}
+	return letterOf(sqlcgen.OutboxListRow(r)), nil
 }

@@ -49,3 +49,21 @@ SELECT count(*) FILTER (WHERE sent_at IS NULL AND dead_at IS NULL) AS pending,
        coalesce(min(written_at) FILTER (WHERE sent_at IS NULL AND dead_at IS NULL), @now::timestamptz)::timestamptz AS oldest
 FROM outbox
 WHERE (sent_at IS NULL AND dead_at IS NULL) OR dead_at IS NOT NULL;
+
+-- name: OutboxList :many
+SELECT id, stream, topic, key, event_id, type, octet_length(body::text) AS size, written_at, due_at, attempts, error, sent_at, dead_at FROM outbox
+WHERE id < @before::bigint AND (
+    @status::text = ''
+    OR @status = 'Dead' AND dead_at IS NOT NULL
+    OR @status = 'Sent' AND sent_at IS NOT NULL
+    OR @status = 'Pending' AND sent_at IS NULL AND dead_at IS NULL)
+ORDER BY id DESC
+LIMIT @lim::int;
+
+-- name: OutboxRevive :one
+UPDATE outbox SET dead_at = NULL, due_at = @now::timestamptz, attempts = 0 WHERE id = @id AND dead_at IS NOT NULL
+RETURNING id, stream, topic, key, event_id, type, octet_length(body::text) AS size, written_at, due_at, attempts, error, sent_at, dead_at;
+
+-- name: OutboxDiscard :one
+DELETE FROM outbox WHERE id = @id AND dead_at IS NOT NULL
+RETURNING id, stream, topic, key, event_id, type, octet_length(body::text) AS size, written_at, due_at, attempts, error, sent_at, dead_at;

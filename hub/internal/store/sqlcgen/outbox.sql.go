@@ -89,6 +89,48 @@ func (q *Queries) OutboxDead(ctx context.Context, db DBTX, arg OutboxDeadParams)
 	return result.RowsAffected(), nil
 }
 
+const outboxDiscard = `-- name: OutboxDiscard :one
+DELETE FROM outbox WHERE id = $1 AND dead_at IS NOT NULL
+RETURNING id, stream, topic, key, event_id, type, octet_length(body::text) AS size, written_at, due_at, attempts, error, sent_at, dead_at
+`
+
+type OutboxDiscardRow struct {
+	ID        int64
+	Stream    uuid.UUID
+	Topic     string
+	Key       string
+	EventID   uuid.UUID
+	Type      string
+	Size      int32
+	WrittenAt time.Time
+	DueAt     time.Time
+	Attempts  int32
+	Error     string
+	SentAt    *time.Time
+	DeadAt    *time.Time
+}
+
+func (q *Queries) OutboxDiscard(ctx context.Context, db DBTX, id int64) (OutboxDiscardRow, error) {
+	row := db.QueryRow(ctx, outboxDiscard, id)
+	var i OutboxDiscardRow
+	err := row.Scan(
+		&i.ID,
+		&i.Stream,
+		&i.Topic,
+		&i.Key,
+		&i.EventID,
+		&i.Type,
+		&i.Size,
+		&i.WrittenAt,
+		&i.DueAt,
+		&i.Attempts,
+		&i.Error,
+		&i.SentAt,
+		&i.DeadAt,
+	)
+	return i, err
+}
+
 const outboxFailed = `-- name: OutboxFailed :execrows
 UPDATE outbox SET due_at = $1::timestamptz, error = $2 WHERE id = $3 AND attempts = $4 AND sent_at IS NULL AND dead_at IS NULL
 `
@@ -147,6 +189,73 @@ func (q *Queries) OutboxInsert(ctx context.Context, db DBTX, arg OutboxInsertPar
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const outboxList = `-- name: OutboxList :many
+SELECT id, stream, topic, key, event_id, type, octet_length(body::text) AS size, written_at, due_at, attempts, error, sent_at, dead_at FROM outbox
+WHERE id < $1::bigint AND (
+    $2::text = ''
+    OR $2 = 'Dead' AND dead_at IS NOT NULL
+    OR $2 = 'Sent' AND sent_at IS NOT NULL
+    OR $2 = 'Pending' AND sent_at IS NULL AND dead_at IS NULL)
+ORDER BY id DESC
+LIMIT $3::int
+`
+
+type OutboxListParams struct {
+	Before int64
+	Status string
+	Lim    int32
+}
+
+type OutboxListRow struct {
+	ID        int64
+	Stream    uuid.UUID
+	Topic     string
+	Key       string
+	EventID   uuid.UUID
+	Type      string
+	Size      int32
+	WrittenAt time.Time
+	DueAt     time.Time
+	Attempts  int32
+	Error     string
+	SentAt    *time.Time
+	DeadAt    *time.Time
+}
+
+func (q *Queries) OutboxList(ctx context.Context, db DBTX, arg OutboxListParams) ([]OutboxListRow, error) {
+	rows, err := db.Query(ctx, outboxList, arg.Before, arg.Status, arg.Lim)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []OutboxListRow
+	for rows.Next() {
+		var i OutboxListRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Stream,
+			&i.Topic,
+			&i.Key,
+			&i.EventID,
+			&i.Type,
+			&i.Size,
+			&i.WrittenAt,
+			&i.DueAt,
+			&i.Attempts,
+			&i.Error,
+			&i.SentAt,
+			&i.DeadAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const outboxLock = `-- name: OutboxLock :exec
@@ -232,6 +341,53 @@ func (q *Queries) OutboxPurge(ctx context.Context, db DBTX, arg OutboxPurgeParam
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const outboxRevive = `-- name: OutboxRevive :one
+UPDATE outbox SET dead_at = NULL, due_at = $1::timestamptz, attempts = 0 WHERE id = $2 AND dead_at IS NOT NULL
+RETURNING id, stream, topic, key, event_id, type, octet_length(body::text) AS size, written_at, due_at, attempts, error, sent_at, dead_at
+`
+
+type OutboxReviveParams struct {
+	Now time.Time
+	ID  int64
+}
+
+type OutboxReviveRow struct {
+	ID        int64
+	Stream    uuid.UUID
+	Topic     string
+	Key       string
+	EventID   uuid.UUID
+	Type      string
+	Size      int32
+	WrittenAt time.Time
+	DueAt     time.Time
+	Attempts  int32
+	Error     string
+	SentAt    *time.Time
+	DeadAt    *time.Time
+}
+
+func (q *Queries) OutboxRevive(ctx context.Context, db DBTX, arg OutboxReviveParams) (OutboxReviveRow, error) {
+	row := db.QueryRow(ctx, outboxRevive, arg.Now, arg.ID)
+	var i OutboxReviveRow
+	err := row.Scan(
+		&i.ID,
+		&i.Stream,
+		&i.Topic,
+		&i.Key,
+		&i.EventID,
+		&i.Type,
+		&i.Size,
+		&i.WrittenAt,
+		&i.DueAt,
+		&i.Attempts,
+		&i.Error,
+		&i.SentAt,
+		&i.DeadAt,
+	)
+	return i, err
 }
 
 const outboxSent = `-- name: OutboxSent :execrows
