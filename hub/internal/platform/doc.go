@@ -8,6 +8,7 @@
 //	  POST /cluster/cancel/…, /workflow/… ─────────────────► workflow ───┤
 //	  GET  /cluster/…/nodes, storage-classes, health ──────► cluster, inventory
 //	  cron bindings, topics, settings ─────────────────────► answered    │
+//	  /deployment/…, /benchmark/… ─────────────────────────► 501         │
 //	                                                                     ▼
 //	              SuccessResponse, ErrorResponse, WorkflowMetadataResponse, {"detail": …}
 //

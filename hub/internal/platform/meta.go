@@ -29,6 +29,9 @@ func (s *Server) openapi(*http.Request) answer {
 			paths[path] = map[string]any{}
 		}
 		op := map[string]any{"summary": r.about, "responses": map[string]any{"200": map[string]string{"description": "The envelope of the platform's contract"}}}
+		if r.takes != nothing {
+			op["requestBody"] = map[string]any{"required": true, "content": map[string]any{r.takes: map[string]any{"schema": map[string]string{"type": "object"}}}}
+		}
 		var params []map[string]any
 		for part := range strings.SplitSeq(path, "/") {
 			if name, is := strings.CutPrefix(part, "{"); is {
