@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strconv"
+	"strings"
 
 	"github.com/budecosystem/budcluster/hub/internal/dapr"
 	"github.com/budecosystem/budcluster/hub/internal/mirror"
@@ -40,6 +42,7 @@ func (h *Hub) face(ctx context.Context, p *parts) (end func(), err error) {
 		},
 		Watch:   func(id string) (<-chan struct{}, func()) { return p.wakes.Subscribe(store.ChannelEvents, id) },
 		Sidecar: sidecar, Token: appToken, AppID: h.cfg.Dapr.AppID, PubSub: h.cfg.Dapr.PubSub,
+		Settings: h.settings(), Changed: h.changed,
 	})
 	if err != nil {
 		return nil, err //nolint:wrapcheck // names what is missing
@@ -63,4 +66,36 @@ func (h *Hub) face(ctx context.Context, p *parts) (end func(), err error) {
 		stop()
 		client.Close()
 	}, nil
+}
+
+// settings are those that the hub takes from the configuration store.
+func (h *Hub) settings() []string {
+	if h.cfg.Dapr.ConfigStore == "" {
+		return nil
+	}
+	return []string{h.debugSetting()}
+}
+
+// debugSetting is that by which the platform turns a service's log up.
+func (h *Hub) debugSetting() string { return h.cfg.Dapr.AppID + "_DEBUG" }
+
+// changed applies settings: while debug is on everything is logged, else what
+// the configuration says.
+func (h *Hub) changed(ctx context.Context, settings map[string]string) {
+	if h.opts.Level == nil {
+		return
+	}
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(h.cfg.Log.Level)) // Validate has seen it
+	text := settings[h.debugSetting()]
+	if on, err := strconv.ParseBool(strings.TrimSpace(text)); on {
+		level = slog.LevelDebug
+	} else if text != "" && err != nil {
+		h.log.WarnContext(ctx, "setting is neither true nor false; it is taken for false", slog.String(logkey.Name, h.debugSetting()))
+	}
+	if h.opts.Level.Level() == level {
+		return
+	}
+	h.opts.Level.Set(level)
+	h.log.InfoContext(ctx, "log level changed by the configuration store", slog.String(logkey.State, level.String()))
 }

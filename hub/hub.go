@@ -18,6 +18,9 @@ import (
 // Options are what a Hub is given besides its configuration.
 type Options struct {
 	Logger *slog.Logger
+	// Level, if it is Logger's, lets the platform's configuration store turn the
+	// log up.
+	Level *slog.LevelVar
 	// Out is where --dev prints the first admin key; nil prints nothing.
 	Out io.Writer
 	// APIListener, TunnelListener and AppListener replace the configured addresses.

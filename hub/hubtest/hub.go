@@ -32,8 +32,10 @@ type Hub struct {
 	// PlatformURL is where the platform's services call, if the configuration has
 	// a sidecar.
 	PlatformURL string
-	// Log is all that the hub logged so far.
+	// Log is all that the hub logged so far, at every level.
 	Log *Log
+	// Level is what the hub would log at.
+	Level *slog.LevelVar
 
 	replica string
 
@@ -50,7 +52,7 @@ func With(change func(*hub.Config)) Option { return change }
 // New starts a hub, and stops it with the test.
 func New(tb testing.TB, opts ...Option) *Hub {
 	tb.Helper()
-	h := &Hub{t: tb, DatabaseURL: pgtest.Migrated(tb), Log: &Log{}, replica: "hub-0"}
+	h := &Hub{t: tb, DatabaseURL: pgtest.Migrated(tb), Log: &Log{}, Level: &slog.LevelVar{}, replica: "hub-0"}
 	cfg := hub.Defaults()
 	cfg.StateDir = tb.TempDir()
 	cfg.DatabaseURL = secret.New(h.DatabaseURL)
@@ -70,7 +72,7 @@ func New(tb testing.TB, opts ...Option) *Hub {
 // Replica starts another hub on the same database.
 func (h *Hub) Replica(name string) *Hub {
 	h.t.Helper()
-	other := &Hub{t: h.t, DatabaseURL: h.DatabaseURL, Log: &Log{}, replica: name, AdminKey: h.AdminKey}
+	other := &Hub{t: h.t, DatabaseURL: h.DatabaseURL, Log: &Log{}, Level: &slog.LevelVar{}, replica: name, AdminKey: h.AdminKey}
 	other.open(h.cfg)
 	return other
 }
@@ -110,8 +112,11 @@ func listen(tb testing.TB, address string) net.Listener {
 	return ln
 }
 
-func (h *Hub) logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(h.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+func (h *Hub) logger() *slog.Logger { return Logger(h.Log) }
+
+// Logger logs everything to l, whatever the hub's level is.
+func Logger(l *Log) *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 func (h *Hub) start(api, tunnel, app net.Listener) {
@@ -121,7 +126,7 @@ func (h *Hub) start(api, tunnel, app net.Listener) {
 	cfg := h.cfg
 	cfg.AgentBinary = program
 	running, err := hub.New(cfg, hub.Options{
-		Logger: h.logger(), APIListener: api, TunnelListener: tunnel, AppListener: app, Replica: h.replica, SyncPoll: time.Minute,
+		Logger: h.logger(), Level: h.Level, APIListener: api, TunnelListener: tunnel, AppListener: app, Replica: h.replica, SyncPoll: time.Minute,
 	})
 	require.NoError(h.t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(h.t.Context()))

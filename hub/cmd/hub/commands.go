@@ -31,7 +31,7 @@ prints the first admin key once.`,
 			if err != nil {
 				return err
 			}
-			h, err := hub.New(cfg, hub.Options{Logger: log, Out: p.out})
+			h, err := hub.New(cfg, hub.Options{Logger: log, Level: &s.level, Out: p.out})
 			if err != nil {
 				return err
 			}

@@ -46,8 +46,9 @@ of these wins. An unknown setting is an error.`,
 
 // settings is the part of a command that reads the configuration.
 type settings struct {
-	file string
-	cfg  hub.Config
+	file  string
+	cfg   hub.Config
+	level slog.LevelVar
 }
 
 // with gives a command the flags of every setting.
@@ -72,7 +73,8 @@ func (s *settings) load(p program, cmd *cobra.Command, check func(hub.Config) er
 	if err := check(cfg); err != nil {
 		return hub.Config{}, nil, fmt.Errorf("check settings: %w", err)
 	}
-	return cfg, newLogger(cfg.Log, p.err), nil
+	_ = s.level.UnmarshalText([]byte(cfg.Log.Level)) // Validate has seen it
+	return cfg, newLogger(cfg.Log, p.err, &s.level), nil
 }
 
 // foreignEnv are variables with our prefix that the agent, the command line
@@ -84,9 +86,7 @@ func foreignEnv() []string {
 	}
 }
 
-func newLogger(l hub.Log, w io.Writer) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(l.Level)) // Validate has seen it
+func newLogger(l hub.Log, w io.Writer, level slog.Leveler) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: level}
 	var h slog.Handler = slog.NewTextHandler(w, opts)
 	if l.Format == "json" {

@@ -93,6 +93,17 @@ func (a *App) Settings(ctx context.Context, keys ...string) (map[string]string, 
 	return a.Client.Configuration(ctx, store, keys...)
 }
 
+// FollowSettings has the sidecar post changes of settings to this program, as
+// Client.SubscribeConfiguration does.
+func (a *App) FollowSettings(ctx context.Context, keys ...string) error {
+	store, err := a.store(ctx, kindConfiguration, a.Configuration)
+	if err != nil {
+		return err
+	}
+	_, err = a.Client.SubscribeConfiguration(ctx, store, keys...)
+	return err
+}
+
 // Secret reads one secret of the secret store, nil if there is none of the name.
 func (a *App) Secret(ctx context.Context, name string) (map[string]secret.String, error) {
 	store, err := a.store(ctx, kindSecrets, a.Secrets)

@@ -126,8 +126,9 @@ type Server struct {
 	began   time.Time
 	handler http.Handler
 	metrics *metrics
-	// settings wakes Run when the sidecar says that a setting changed.
-	settings chan struct{}
+	// settings wakes Run when the sidecar says that a setting changed, started
+	// when a sidecar asks what one asks that starts.
+	settings, started chan struct{}
 }
 
 // New checks cfg and makes the Server. It starts nothing.
@@ -137,7 +138,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	cfg.AppID, cfg.OwnTopic = cmp.Or(cfg.AppID, notify.DefaultAppID), cmp.Or(cfg.OwnTopic, notify.DefaultOwnTopic)
 	cfg.DeadLetter, cfg.Grace, cfg.Patience = cmp.Or(cfg.DeadLetter, DefaultDeadLetter), cmp.Or(cfg.Grace, mirror.DefaultGrace), cmp.Or(cfg.Patience, DefaultPatience)
-	s := &Server{cfg: cfg, log: cfg.Logger, now: cfg.Now, settings: make(chan struct{}, 1)}
+	s := &Server{cfg: cfg, log: cfg.Logger, now: cfg.Now, settings: make(chan struct{}, 1), started: make(chan struct{}, 1)}
 	if s.now == nil {
 		s.now = time.Now
 	}

@@ -23,13 +23,21 @@ type Sidecar interface {
 	// Update replaces a value by what change makes of it, whole and unless
 	// somebody else was faster; then it begins anew.
 	Update(ctx context.Context, key string, change func(old json.RawMessage) (json.RawMessage, error)) error
-	// Settings reads settings.
-	Settings(ctx context.Context, keys ...string) (map[string]string, error)
-	// Secret reads one secret, nil if there is none of the name.
-	Secret(ctx context.Context, name string) (map[string]secret.String, error)
 	// Names says what the sidecar has for this app, by the names that registration
 	// has for it.
 	Names(ctx context.Context) (map[string]string, error)
+	// Secret reads one secret, nil if there is none of the name.
+	Secret(ctx context.Context, name string) (map[string]secret.String, error)
+	Settings
+}
+
+// Settings is the sidecar's configuration store.
+type Settings interface {
+	// Settings reads settings.
+	Settings(ctx context.Context, keys ...string) (map[string]string, error)
+	// FollowSettings has the sidecar call the route of changed settings, until it
+	// is started anew.
+	FollowSettings(ctx context.Context, keys ...string) error
 }
 
 // metadataKey is where a service says what it uses.
@@ -94,20 +102,39 @@ func (s *Server) Run(ctx context.Context) error {
 		return nil
 	}
 	s.untilDone(ctx, "the other services cannot be told of this one yet", s.announce)
+	if len(s.cfg.Settings) == 0 {
+		<-ctx.Done()
+		return nil
+	}
+	s.follow(ctx)
+	return nil
+}
+
+// follow keeps the settings fresh. The sidecar says when one changes, which only
+// makes that faster: it forgets whom to tell when it is started anew, and a
+// change right after it was asked may go unsaid.
+func (s *Server) follow(ctx context.Context) {
 	tick := time.NewTicker(syncInterval)
 	defer tick.Stop()
+	asked := false
 	for {
-		if len(s.cfg.Settings) > 0 {
-			s.untilDone(ctx, "settings cannot be read; the last ones stay", func(ctx context.Context) error {
-				_, err := s.readSettings(ctx)
-				return err
-			})
+		if !asked {
+			err := s.cfg.Sidecar.FollowSettings(ctx, s.cfg.Settings...)
+			if asked = err == nil; err != nil {
+				s.log.WarnContext(ctx, "the sidecar will not say when settings change; they are read now and then", slog.Any(logkey.Error, err))
+			}
 		}
+		s.untilDone(ctx, "settings cannot be read; the last ones stay", func(ctx context.Context) error {
+			_, err := s.readSettings(ctx)
+			return err
+		})
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 		case <-s.settings:
+		case <-s.started:
+			asked = false
 		}
 	}
 }
@@ -203,8 +230,10 @@ type subscription struct {
 	DeadLetter string `json:"deadLetterTopic"`
 }
 
-// subscriptions is GET /dapr/subscribe.
+// subscriptions is GET /dapr/subscribe: the first that a sidecar asks when it
+// starts.
 func (s *Server) subscriptions(*http.Request) answer {
+	wake(s.started)
 	list := []subscription{}
 	if s.cfg.PubSub != "" {
 		list = append(list, subscription{PubSub: s.cfg.PubSub, Topic: s.cfg.OwnTopic, Route: "/notifications", DeadLetter: s.cfg.DeadLetter})
@@ -233,9 +262,14 @@ func (s *Server) notifications(w http.ResponseWriter, r *http.Request) answer {
 // settingChanged is what the sidecar calls when a setting changed.
 func (s *Server) settingChanged(w http.ResponseWriter, r *http.Request) answer {
 	drain(w, r) // all of them are read again
-	select {
-	case s.settings <- struct{}{}:
-	default: // it is awake already
-	}
+	wake(s.settings)
 	return answer{http.StatusOK, empty{}}
+}
+
+// wake sends to a channel of size one, unless it is full.
+func wake(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }

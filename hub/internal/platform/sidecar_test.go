@@ -21,8 +21,11 @@ import (
 // beside is a face with a sidecar in memory.
 func beside(t *testing.T, change ...func(*platform.Config)) (*bundle, *daprtest.Fake) {
 	t.Helper()
-	fake := daprtest.NewFake(t, "")
-	b := setup(t, func(c *platform.Config) {
+	var b *bundle
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { b.face.Handler().ServeHTTP(w, r) }))
+	t.Cleanup(app.Close)
+	fake := daprtest.NewFake(t, app.Listener.Addr().String())
+	b = setup(t, func(c *platform.Config) {
 		c.Sidecar, c.PubSub, c.Token = &dapr.App{Client: fake.Client(t)}, daprtest.PubSub, secret.New(daprtest.Token)
 		for _, f := range change {
 			f(c)
@@ -66,8 +69,8 @@ func TestAnnouncement(t *testing.T) {
 	testutil.Golden(t, "subscribe", normal(t, text))
 }
 
-// Settings are read at the start, when the sidecar says that one changed, and
-// when somebody asks.
+// Settings are read at the start, when the sidecar says that one changed, which
+// it is asked to again when it was started anew, and when somebody asks.
 func TestSettings(t *testing.T) {
 	t.Parallel()
 	heard := make(chan map[string]string, 10)
@@ -75,17 +78,24 @@ func TestSettings(t *testing.T) {
 		c.Settings = []string{"budcluster_DEBUG", "budcluster_other"}
 		c.Changed = func(_ context.Context, values map[string]string) { heard <- values }
 	})
-	require.NoError(t, fake.SetConfiguration(t.Context(), "budcluster_DEBUG", "false"))
-	require.NoError(t, fake.SetConfiguration(t.Context(), "somebody_else", "x"))
+	set := func(key, value string) { require.NoError(t, fake.SetConfiguration(t.Context(), key, value)) }
+	set("budcluster_DEBUG", "false")
+	set("somebody_else", "x")
 	b.run()
 	require.Equal(t, map[string]string{"budcluster_DEBUG": "false"}, <-heard)
-	require.NoError(t, fake.SetConfiguration(t.Context(), "budcluster_DEBUG", "true"))
-	status, _ := b.from(http.MethodPost, "/configuration/"+daprtest.ConfigurationStore+"/budcluster_DEBUG", `{"items": {}}`)
+	set("budcluster_DEBUG", "true")
+	require.Equal(t, map[string]string{"budcluster_DEBUG": "true"}, <-heard)
+
+	fake.Restart()
+	status, _ := b.from(http.MethodGet, "/dapr/subscribe", "")
 	require.Equal(t, http.StatusOK, status)
 	require.Equal(t, map[string]string{"budcluster_DEBUG": "true"}, <-heard)
+	set("budcluster_other", "y")
+	require.Equal(t, map[string]string{"budcluster_DEBUG": "true", "budcluster_other": "y"}, <-heard)
+
 	status, text := b.from(http.MethodGet, "/sync/configurations", "")
 	taken(t, status, text)
-	require.Contains(t, text, "1/2 configuration(s) synced.")
+	require.Contains(t, text, "2/2 configuration(s) synced.")
 }
 
 // Of secrets only those are read that are named, and none is shown.

@@ -118,6 +118,9 @@ func (s *subscriptions) unsubscribe(w http.ResponseWriter, r *http.Request) {
 func (s *subscriptions) tell(ctx context.Context, key, value string) error {
 	s.lock.Lock()
 	defer s.lock.Unlock()
+	if s.app == "" {
+		return nil
+	}
 	for id, keys := range s.keys {
 		if len(keys) > 0 && !slices.Contains(keys, key) {
 			continue
@@ -138,4 +141,12 @@ func (s *subscriptions) tell(ctx context.Context, key, value string) error {
 		}
 	}
 	return nil
+}
+
+// Restart makes it forget whom to tell of changes, as a sidecar does that is
+// started anew.
+func (s *subscriptions) Restart() {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	clear(s.keys)
 }

@@ -37,6 +37,8 @@ type SidecarConfig struct {
 	AppID string
 	// App is the program beside it, if it is to be called.
 	App http.Handler
+	// Resources is a folder of further components, if there are any.
+	Resources string
 }
 
 // Sidecar is a real daprd.
@@ -69,6 +71,9 @@ func Start(tb testing.TB, cfg SidecarConfig) *Sidecar {
 		"--placement-host-address", p.placement, "--scheduler-host-address", p.scheduler,
 		"--resources-path", filepath.Join(p.components, "common"), "--resources-path", filepath.Join(p.components, string(cfg.Store)),
 	}}
+	if cfg.Resources != "" {
+		s.arguments = append(s.arguments, "--resources-path", cfg.Resources)
+	}
 	if cfg.App != nil {
 		s.arguments = append(s.arguments, "--app-port", fmt.Sprint(serve(tb, p.network, cfg.App)))
 	}
