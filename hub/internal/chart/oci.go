@@ -47,16 +47,16 @@ func (s *Service) reference(src Source, opts []remote.Option) (name.Reference, e
 	const field = "chart.oci"
 	plain := strings.TrimPrefix(src.OCI, "oci://")
 	if plain == src.OCI && strings.Contains(src.OCI, "://") || strings.Contains(plain, "@") && !strings.Contains(plain, "@sha256:") {
-		return nil, invalid.New(field, "%q is not the address of a chart; give it as oci://host/path/name", invalid.Clip(src.OCI))
+		return nil, invalid.New(field, "%q is not the address of a chart; give it as oci://host/path/name", invalid.ClipURL(src.OCI))
 	}
 	ref, err := name.ParseReference(plain, name.WithDefaultTag(""), name.WithDefaultRegistry(""))
 	if err != nil || ref.Context().RegistryStr() == "" {
-		return nil, invalid.New(field, "%q is not the address of a chart; give it as oci://host/path/name", invalid.Clip(src.OCI))
+		return nil, invalid.New(field, "%q is not the address of a chart; give it as oci://host/path/name", invalid.ClipURL(src.OCI))
 	}
 	named := ref.Identifier() != ""
 	switch {
 	case named && src.Version != "":
-		return nil, invalid.New("chart.version", "%q is given beside a tag or digest in oci %q; keep one of the two", invalid.Clip(src.Version), invalid.Clip(src.OCI))
+		return nil, invalid.New("chart.version", "%q is given beside a tag or digest in oci %q; keep one of the two", invalid.Clip(src.Version), invalid.ClipURL(src.OCI))
 	case named:
 		return ref, nil
 	case src.Version != "":

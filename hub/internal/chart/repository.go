@@ -46,7 +46,7 @@ func (s *Service) fromRepository(ctx context.Context, src Source) ([]byte, error
 	}
 	at, err := base.Parse(entry.URLs[0])
 	if err != nil || at.Scheme != "http" && at.Scheme != "https" {
-		return nil, &UpstreamError{Where: base.Redacted(), Err: fmt.Errorf("its index gives %q as the address of %s %s", invalid.Clip(entry.URLs[0]), src.Name, entry.Version)}
+		return nil, &UpstreamError{Where: base.Redacted(), Err: fmt.Errorf("its index gives %q as the address of %s %s", invalid.ClipURL(entry.URLs[0]), src.Name, entry.Version)}
 	}
 	tgz, err := s.get(ctx, at, MaxSize)
 	if err != nil {
@@ -54,7 +54,7 @@ func (s *Service) fromRepository(ctx context.Context, src Source) ([]byte, error
 	}
 	want := "sha256:" + strings.ToLower(strings.TrimPrefix(entry.Digest, "sha256:"))
 	if entry.Digest != "" && chartfile.Digest(tgz) != want {
-		return nil, &UpstreamError{Where: at.Redacted(), Err: fmt.Errorf("the chart's digest is %s and not the index's %s", chartfile.Digest(tgz), invalid.Clip(want))}
+		return nil, &UpstreamError{Where: invalid.ClipURL(at.String()), Err: fmt.Errorf("the chart's digest is %s and not the index's %s", chartfile.Digest(tgz), invalid.Clip(want))}
 	}
 	return tgz, nil
 }
@@ -63,7 +63,7 @@ func parseRepository(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil, u.Host == "", u.Scheme != "http" && u.Scheme != "https":
-		return nil, invalid.New("chart.repository", "%q is not the http or https address of a Helm repository; give it as https://host/path", invalid.Clip(s))
+		return nil, invalid.New("chart.repository", "%q is not the http or https address of a Helm repository; give it as https://host/path", invalid.ClipURL(s))
 	case u.User != nil:
 		return nil, invalid.New("chart.repository", "it holds a user name or password, which the hub does not take; fetch the chart yourself and push it")
 	}
@@ -148,7 +148,7 @@ func someOf(versions []string) string {
 
 // get fetches at most limit bytes.
 func (s *Service) get(ctx context.Context, at *url.URL, limit int64) ([]byte, error) {
-	where := at.Redacted()
+	where := invalid.ClipURL(at.String())
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("make request for %s: %w", where, err)

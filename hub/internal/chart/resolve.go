@@ -42,7 +42,7 @@ func (s Source) Check() error {
 	case len(kinds) > 1:
 		return invalid.New("chart", "it holds both %s; keep the one that is meant", strings.Join(kinds, " and "))
 	case s.Repository != "" && s.Name == "":
-		return invalid.New("chart.name", "it is missing; give the chart's name in repository %q", invalid.Clip(s.Repository))
+		return invalid.New("chart.name", "it is missing; give the chart's name in repository %q", invalid.ClipURL(s.Repository))
 	case s.Repository == "" && s.Name != "":
 		return invalid.New("chart.name", "%q goes only with repository; leave it out", invalid.Clip(s.Name))
 	case s.Version != "" && (s.Digest != "" || s.Path != ""):

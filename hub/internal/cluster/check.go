@@ -125,7 +125,7 @@ func checkIngressURL(text string) error {
 	}
 	u, err := url.Parse(text)
 	if err != nil || len(text) > maxURL || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil {
-		return invalid.New("ingressURL", "%q is not a URL of the form https://host/path", invalid.Clip(text))
+		return invalid.New("ingressURL", "%q is not a URL of the form https://host/path, without user and password", invalid.ClipURL(text))
 	}
 	return nil
 }

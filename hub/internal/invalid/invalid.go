@@ -6,6 +6,7 @@ package invalid
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Error refuses one field of a request.
@@ -52,4 +53,28 @@ func Clip(value string) string {
 		return string(runes[:most]) + "…"
 	}
 	return value
+}
+
+// ClipURL is Clip for an address, of which it hides what may be a secret: user
+// and password, query and fragment. It reads no form into it, for it is about
+// those that have none.
+func ClipURL(value string) string {
+	value, digest, _ := strings.Cut(value, "@sha256:") // of an image, and no secret
+	scheme, rest, has := strings.Cut(value, "://")
+	if !has {
+		scheme, rest = "", value
+	}
+	if at := strings.LastIndex(rest, "@"); at >= 0 {
+		rest = "…" + rest[at:]
+	}
+	if at := strings.IndexAny(rest, "?#"); at >= 0 {
+		rest = rest[:at] + "…"
+	}
+	if has {
+		rest = scheme + "://" + rest
+	}
+	if digest != "" {
+		rest += "@sha256:…"
+	}
+	return Clip(rest)
 }

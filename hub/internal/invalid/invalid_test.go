@@ -25,3 +25,26 @@ func TestClip(t *testing.T) {
 	require.Equal(t, "short", invalid.Clip("short"))
 	require.Equal(t, strings.Repeat("ä", 80)+"…", invalid.Clip(strings.Repeat("ä", 81)))
 }
+
+// What may be a secret of an address is not shown, however it is written.
+func TestClipURL(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]string{
+		"":                                  "",
+		"https://host/path":                 "https://host/path",
+		"https://user:hidden@host/path":     "https://…@host/path",
+		"https://user:%zzhidden@host":       "https://…@host",
+		"https://user:hid/den@den@host":     "https://…@host",
+		"user:hidden@host":                  "…@host",
+		"https://host/x?token=hidden":       "https://host/x…",
+		"https://host/x#hidden":             "https://host/x…",
+		"https://user:hidden@":              "https://…@",
+		"oci://host/x@sha256:0011":          "oci://host/x@sha256:…",
+		"oci://u:hidden@host/x@sha256:0011": "oci://…@host/x@sha256:…",
+	} {
+		got := invalid.ClipURL(value)
+		require.Equal(t, want, got)
+		require.NotContains(t, got, "hid")
+	}
+	require.Len(t, []rune(invalid.ClipURL("https://"+strings.Repeat("x", 500))), 81)
+}
