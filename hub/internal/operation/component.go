@@ -207,6 +207,9 @@ func (s *Service) Upgrade(ctx context.Context, actor string, req Component) (*wo
 }
 
 func (s *Service) change(ctx context.Context, actor string, kind workflow.Kind, req Component) (*workflow.Workflow, error) {
+	if err := req.Wish.Check(""); err != nil {
+		return nil, err //nolint:wrapcheck // a sentence already
+	}
 	c, err := s.cfg.Clusters.Get(ctx, req.Cluster)
 	if err != nil {
 		return nil, err //nolint:wrapcheck // a sentence already

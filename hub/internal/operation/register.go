@@ -63,6 +63,11 @@ const silence = 5 * time.Minute
 // Register enters the cluster and begins to make it ready, in one transaction.
 // Its agent may be there or come later; the workflow waits for it.
 func (s *Service) Register(ctx context.Context, actor string, req Register) (w *workflow.Workflow, c *cluster.Cluster, err error) {
+	for _, name := range slices.Sorted(maps.Keys(req.Components)) {
+		if err := req.Components[name].Check("components." + name); err != nil {
+			return nil, nil, err //nolint:wrapcheck // a sentence already
+		}
+	}
 	err = s.cfg.Store.InTx(ctx, func(ctx context.Context) error {
 		if c, err = s.enter(ctx, actor, req); err != nil {
 			return err

@@ -66,6 +66,9 @@ func (s *Service) Rollout(ctx context.Context, actor string, req Rollout) (*work
 	case req.Size < 0 || req.Canary < 0 || req.Tolerate < 0:
 		return nil, invalid.New("size", "size, canary and tolerate count clusters; use 0 or more")
 	}
+	if err := req.Wish.Check(""); err != nil {
+		return nil, err //nolint:wrapcheck // a sentence already
+	}
 	req.Wish.Wanted = component.WantYes
 	in := rolloutInput{Component: entry.Name, Wish: req.Wish, Size: max(req.Size, 1), Canary: req.Canary, Tolerate: req.Tolerate}
 	seen := map[uuid.UUID]bool{}
