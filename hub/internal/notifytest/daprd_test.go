@@ -3,11 +3,9 @@ package notifytest_test
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,59 +26,6 @@ const (
 	hubID      = "0193a5b0-0000-7000-8000-000000000001"
 )
 
-// services is the platform's services beside one sidecar, each on its topic.
-type services struct {
-	main     *notifytest.Main
-	pipeline *notifytest.Pipeline
-	people   *notifytest.People
-
-	mu     sync.Mutex // guards broken
-	broken []string
-	took   chan string // topics, one for each message
-}
-
-func (s *services) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	topics := map[string]http.Handler{notify.MainTopic: s.main, pipeline: s.pipeline, people: s.people}
-	if topic, ok := strings.CutPrefix(r.URL.Path, "/events/"); ok && topics[topic] != nil {
-		answer := &recorded{ResponseWriter: w, status: http.StatusOK}
-		topics[topic].ServeHTTP(answer, r)
-		if answer.status != http.StatusOK {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.broken = append(s.broken, topic+": "+answer.text)
-		}
-		s.took <- topic
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	if r.URL.Path != "/dapr/subscribe" {
-		_, _ = io.WriteString(w, "{}")
-		return
-	}
-	var list []map[string]string
-	for topic := range topics {
-		list = append(list, map[string]string{"pubsubname": daprtest.PubSub, "topic": topic, "route": "/events/" + topic})
-	}
-	_ = json.NewEncoder(w).Encode(list)
-}
-
-// recorded is an answer that shows its status.
-type recorded struct {
-	http.ResponseWriter
-	status int
-	text   string
-}
-
-func (r *recorded) WriteHeader(status int) {
-	r.status = status
-	r.ResponseWriter.WriteHeader(http.StatusOK) // or it comes again
-}
-
-func (r *recorded) Write(p []byte) (int, error) {
-	r.text += string(p)
-	return r.ResponseWriter.Write(p)
-}
-
 // publisher is what the hub makes of a sidecar.
 type publisher struct{ *dapr.Client }
 
@@ -93,8 +38,9 @@ func (p publisher) Publish(ctx context.Context, m notify.Message) error {
 // with its fields, is what the receivers take.
 func TestThroughARealSidecar(t *testing.T) {
 	t.Parallel()
-	s := &services{main: notifytest.NewMain(), pipeline: notifytest.NewPipeline(platformID), people: notifytest.NewPeople(), took: make(chan string, 100)}
-	sidecar := daprtest.Start(t, daprtest.SidecarConfig{Store: daprtest.Redis, App: s})
+	mainService, pipelines, tellers := notifytest.NewMain(), notifytest.NewPipeline(platformID), notifytest.NewPeople()
+	app := notifytest.NewApp(daprtest.PubSub, map[string]http.Handler{notify.MainTopic: mainService, pipeline: pipelines, people: tellers})
+	sidecar := daprtest.Start(t, daprtest.SidecarConfig{Store: daprtest.Redis, App: app})
 	st := storetest.New(t)
 	notices, err := notify.New(notify.Config{Store: st, PeopleTopic: people, SuccessOnly: []string{notify.MainTopic}})
 	require.NoError(t, err)
@@ -120,26 +66,26 @@ func TestThroughARealSidecar(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, messages, sent)
 		for range messages {
-			daprtest.Await(t, s.took, "a message")
+			daprtest.Await(t, app.Took(), "a message")
 		}
 	}
 	const asked = `{"source_topic": ["budAppMessages", "budpipelineEvents"], "notification_metadata": {"name": "bud-internal", "subscriber_ids": "7d5e", "workflow_id": "` + platformID + `"}}`
 
-	s.main.Asked(notifytest.MainWorkflow{ID: platformID, Type: "register_cluster", Cluster: "edge"}, "fetch_cluster_info")
+	mainService.Asked(notifytest.MainWorkflow{ID: platformID, Type: "register_cluster", Cluster: "edge"}, "fetch_cluster_info")
 	done := workflow.Completed("")
 	done.Result = json.RawMessage(`{"id": "` + hubID + `", "name": "edge", "nodes": [{"name": "a", "status": true, "devices": [{"type": "cuda", "available_count": 8}]}]}`)
 	run(workflow.RegisterCluster, "fetch_cluster_info", asked, done, 6)
-	require.Empty(t, s.broken)
-	require.Equal(t, "available", s.main.Cluster("edge").Status)
-	require.Equal(t, 8, s.main.Cluster("edge").GPUWorkers)
-	require.Equal(t, "COMPLETED", s.main.Workflow(platformID).Steps["fetch_cluster_info"])
-	require.Equal(t, 1, s.pipeline.Step(platformID).Ends)
-	require.Len(t, s.people.Told("7d5e"), 2)
+	require.Empty(t, app.Broken())
+	require.Equal(t, "available", mainService.Cluster("edge").Status)
+	require.Equal(t, 8, mainService.Cluster("edge").GPUWorkers)
+	require.Equal(t, "COMPLETED", mainService.Workflow(platformID).Steps["fetch_cluster_info"])
+	require.Equal(t, 1, pipelines.Step(platformID).Ends)
+	require.Len(t, tellers.Told("7d5e"), 2)
 
-	s.main.Asked(notifytest.MainWorkflow{ID: platformID, Type: "delete_cluster", Cluster: "edge"}, "delete_namespace")
+	mainService.Asked(notifytest.MainWorkflow{ID: platformID, Type: "delete_cluster", Cluster: "edge"}, "delete_namespace")
 	only := strings.Replace(asked, `["budAppMessages", "budpipelineEvents"]`, `"budAppMessages"`, 1)
 	run(workflow.RemoveCluster, "delete_namespace", only, workflow.Failed("NoAnswer", "the cluster does not answer"), 3)
-	require.Empty(t, s.broken)
-	require.Equal(t, "FAILED", s.main.Workflow(platformID).Steps["delete_namespace"])
-	require.Equal(t, "available", s.main.Cluster("edge").Status, "it is still in the books")
+	require.Empty(t, app.Broken())
+	require.Equal(t, "FAILED", mainService.Workflow(platformID).Steps["delete_namespace"])
+	require.Equal(t, "available", mainService.Cluster("edge").Status, "it is still in the books")
 }

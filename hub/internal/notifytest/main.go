@@ -81,6 +81,14 @@ func (m *Main) Cluster(name string) *MainCluster {
 	return nil
 }
 
+// Said reports whether a message came of this type, event and status, parted by
+// blanks.
+func (m *Main) Said(what string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Contains(m.said, what)
+}
+
 // ServeHTTP is its route for messages.
 func (m *Main) ServeHTTP(w http.ResponseWriter, r *http.Request) { serve(w, r, m.Handle) }
 
