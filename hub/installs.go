@@ -20,7 +20,6 @@ import (
 	"github.com/budecosystem/budcluster/internal/install"
 	"github.com/budecosystem/budcluster/internal/logkey"
 	"github.com/budecosystem/budcluster/internal/run"
-	"github.com/budecosystem/budcluster/internal/secret"
 )
 
 const (
@@ -34,15 +33,17 @@ const (
 // installs brings agents into clusters of which somebody uploads a kubeconfig.
 //
 //	register ── Begin: file checked, cluster asked who it is ── in the request: a bad file begins nothing
-//	   └─ workflow, join token ──► Run ── Go ── Await the agent ── Close
-//	                                 │ how far it is: the cluster's degradations, which the workflow's
-//	                                 │ first step reads, in whichever replica
-//	                                 │ that it still is at it: the cluster's InstallingAt
-//	                                 └─ failed, or the workflow is to end: Undo
+//	   └─ workflow, join token, Go ──► Run ── Installed ── Await the agent ── Close
+//	                                    │ how far it is: the cluster's degradations, which the workflow's
+//	                                    │ first step reads, in whichever replica
+//	                                    │ that it still is at it: the cluster's InstallingAt
+//	                                    └─ failed, or the workflow is to end: Undo
 //
 // The kubeconfig is in the child's memory only. A hub that dies leaves a child
-// that ends what it has begun; the agent then joins by itself. If none does, the
-// workflow notices that nobody is at it any more, and ends.
+// that ends what it has begun; the agent then joins by itself. Whoever was told
+// that a registration has begun can count on that: the child had its order
+// before. If no agent comes, the workflow notices that nobody is at it any more,
+// and ends.
 type installs struct {
 	*parts
 	log       *slog.Logger
@@ -57,7 +58,6 @@ type job struct {
 	run      *bootstrap.Run
 	cluster  *cluster.Cluster
 	workflow uuid.UUID
-	token    secret.String
 }
 
 func (h *Hub) newInstalls(p *parts) (*installs, error) {
@@ -108,23 +108,26 @@ func (i *installs) unique(ctx context.Context, uid string, req operation.Registe
 	}
 }
 
-// begin makes a join token and hands the installation to Run.
+// begin makes a join token, has the child install, and hands the rest to Run.
 func (i *installs) begin(ctx context.Context, actor string, j job) error {
 	if j.cluster.JoinedAt != nil && j.run.Found().AgentVersion != "" { // it is there, and the workflow waits for it
 		j.run.Close()
 		i.done(ctx, j.cluster)
 		return nil
 	}
-	var err error
-	if _, j.token, err = i.enroll.CreateToken(ctx, actor, j.cluster.ID, enroll.TokenOptions{}); err != nil {
+	_, token, err := i.enroll.CreateToken(ctx, actor, j.cluster.ID, enroll.TokenOptions{})
+	if err != nil {
 		return fmt.Errorf("make a join token: %w", err)
+	}
+	if err := j.run.Go(ctx, bootstrap.Order{JoinToken: token, Values: i.values}); err != nil {
+		return err //nolint:wrapcheck // a sentence already
 	}
 	select {
 	case i.jobs <- j:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("begin the installation: %w", context.Cause(ctx))
+	case <-ctx.Done(): // the hub stops, and the child ends by itself what it has begun
+		j.run.Close()
 	}
+	return nil
 }
 
 // Run carries installations out until ctx ends. Then it waits for none: a child
@@ -164,7 +167,7 @@ func (i *installs) carry(ctx context.Context, j job) {
 			i.say(ctx, j.cluster, operation.Installing, text)
 		}
 	}
-	err := j.run.Go(ctx, bootstrap.Order{JoinToken: j.token, Values: i.values}, progress)
+	err := j.run.Installed(ctx, progress)
 	if err == nil {
 		err = j.run.Await(wanted, progress)
 	}

@@ -163,7 +163,8 @@ func TestInstall(t *testing.T) {
 	var stages []install.Name
 	var said string
 	note := func(s install.Stage) { stages, said = append(stages, s.Stage), said+s.Message }
-	require.NoError(t, r.Go(t.Context(), bootstrap.Order{JoinToken: secret.New("bud1"), Values: map[string]any{"a": 1}}, note))
+	require.NoError(t, r.Go(t.Context(), bootstrap.Order{JoinToken: secret.New("bud1"), Values: map[string]any{"a": 1}}))
+	require.NoError(t, r.Installed(t.Context(), note))
 	require.NoError(t, r.Await(t.Context(), note))
 	require.Equal(t, []install.Name{install.Installing, install.Installed, install.Waiting, install.Connected}, stages)
 	require.Contains(t, said, `bud1{"a":1}pin`)
@@ -179,7 +180,8 @@ func TestUndoAfterFailure(t *testing.T) {
 	t.Parallel()
 	r, _ := begin(t, "refused")
 	var failed *bootstrap.Error
-	require.ErrorAs(t, r.Go(t.Context(), bootstrap.Order{}, nil), &failed)
+	require.NoError(t, r.Go(t.Context(), bootstrap.Order{}))
+	require.ErrorAs(t, r.Installed(t.Context(), nil), &failed)
 	require.Equal(t, install.NotInstalled, failed.Reason)
 	require.False(t, failed.Temporary())
 	_, err := r.Undo(t.Context())
@@ -191,7 +193,8 @@ func TestUndoAfterFailure(t *testing.T) {
 func TestAwaitSaysWhy(t *testing.T) {
 	t.Parallel()
 	r, _ := begin(t, "stuck")
-	require.NoError(t, r.Go(t.Context(), bootstrap.Order{}, nil))
+	require.NoError(t, r.Go(t.Context(), bootstrap.Order{}))
+	require.NoError(t, r.Installed(t.Context(), nil))
 	ctx, cancel := context.WithCancel(t.Context())
 	err := r.Await(ctx, func(s install.Stage) {
 		if s.Stage == install.Waiting {
@@ -270,7 +273,8 @@ func TestLifetimeEndsAChild(t *testing.T) {
 	i, _ := installer(t, func(c *bootstrap.Config) { c.Lifetime = time.Second })
 	r, err := i.Begin(t.Context(), bootstrap.Request{Kubeconfig: kubeconfig("hangs")})
 	require.NoError(t, err)
-	require.ErrorIs(t, r.Go(t.Context(), bootstrap.Order{}, nil), bootstrap.ErrClosed)
+	require.NoError(t, r.Go(t.Context(), bootstrap.Order{}))
+	require.ErrorIs(t, r.Installed(t.Context(), nil), bootstrap.ErrClosed)
 }
 
 func TestNoBinary(t *testing.T) {

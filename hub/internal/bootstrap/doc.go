@@ -1,10 +1,10 @@
 // Package bootstrap brings the agent into a cluster of which somebody uploaded
 // a kubeconfig. It is used once, in memory, and forgotten.
 //
-//	upload ──► Check ────► Begin ─────────► Go ───────────► Await ──► Close
-//	           pure        child process    Helm            pod's      child
-//	                       cluster's UID    join token      reason     ends
-//	                                          └──── Undo ◄────┘
+//	upload ──► Check ────► Begin ─────────► Go ─────────► Installed ─► Await ──► Close
+//	           pure        child process    join token    Helm         pod's      child
+//	                       cluster's UID                               reason     ends
+//	                                          └──────────── Undo ◄───────┘
 //
 // The hub has no client of Kubernetes and no Helm (an invariant of the
 // product), so the work is done by a child process: the agent's own program as

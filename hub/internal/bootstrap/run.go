@@ -65,22 +65,25 @@ type Order struct {
 	Values map[string]any
 }
 
-// Go installs the agent and returns when its objects are in the cluster. An
-// error is an *Error; what came about until then Undo takes back.
-func (r *Run) Go(ctx context.Context, o Order, progress func(install.Stage)) error {
+// Go has the child install the agent. When it returns the child has what it
+// needs, and ends the installation though this process may die.
+func (r *Run) Go(ctx context.Context, o Order) error {
 	values, err := json.Marshal(o.Values)
 	if err != nil {
 		return fmt.Errorf("encode values of the agent's chart: %w", err)
 	}
+	r.child.hide(o.JoinToken.Reveal())
+	r.began = true
+	return r.child.send(ctx, install.Order{Go: true, JoinToken: o.JoinToken.Reveal(), Values: values})
+}
+
+// Installed returns when the agent's objects are in the cluster. An error is an
+// *Error; what came about until then Undo takes back.
+func (r *Run) Installed(ctx context.Context, progress func(install.Stage)) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, r.cfg.InstallTimeout, &Error{
 		Reason: install.TimedOut, Message: fmt.Sprintf("installing the agent took longer than %s", r.cfg.InstallTimeout),
 	})
 	defer cancel()
-	r.child.hide(o.JoinToken.Reveal())
-	r.began = true
-	if err := r.child.send(ctx, install.Order{Go: true, JoinToken: o.JoinToken.Reveal(), Values: values}); err != nil {
-		return err
-	}
 	return r.until(ctx, install.Installed, progress)
 }
 
