@@ -556,6 +556,8 @@ func TestProblemCatalogue(t *testing.T) {
 		"fault":                      {method: "GET", path: "/v1/clusters", before: fail(errors.New("secret cause"))},
 		"database away":              {method: "GET", path: "/v1/clusters", before: fail(fmt.Errorf("list: %w", &net.OpError{Op: "dial", Err: errors.New("refused")}))},
 		"database stops":             {method: "GET", path: "/v1/clusters", before: fail(fmt.Errorf("list: %w", sqlError("57P01")))},
+		"database crashes":           {method: "GET", path: "/v1/clusters", before: fail(fmt.Errorf("list: %w", io.ErrUnexpectedEOF))},
+		"database is gone":           {method: "GET", path: "/v1/clusters", before: fail(fmt.Errorf("list: %w", unsentError{}))},
 		"deadline":                   {method: "GET", path: "/v1/clusters", before: fail(fmt.Errorf("list: %w", context.DeadlineExceeded))},
 		"revoked cluster, by a rule": {method: "GET", path: "/v1/clusters/edge", before: fail(&cluster.RevokedError{Name: "edge"})},
 	}
@@ -604,6 +606,13 @@ type sqlError string
 
 func (e sqlError) Error() string    { return "terminating connection" }
 func (e sqlError) SQLState() string { return string(e) }
+
+// unsentError is what the database's library says of a connection that it
+// found closed.
+type unsentError struct{}
+
+func (unsentError) Error() string     { return "conn closed" }
+func (unsentError) SafeToRetry() bool { return true }
 
 func sortedKeys[V any](m map[string]V) []string {
 	var out []string

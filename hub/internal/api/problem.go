@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -230,16 +231,11 @@ func conflict(err error) *hubapi.Problem {
 
 // elsewhere is what others are at fault for: a repository, the database, time.
 func elsewhere(err error) *hubapi.Problem {
-	var (
-		upstream *chart.UpstreamError
-		network  *net.OpError
-		database interface{ SQLState() string }
-	)
+	var upstream *chart.UpstreamError
 	switch {
 	case errors.As(err, &upstream):
 		return &hubapi.Problem{Status: http.StatusBadGateway, Code: hubapi.CodeUpstream, Detail: sentence(upstream.Error())}
-	case errors.As(err, &network),
-		errors.As(err, &database) && (strings.HasPrefix(database.SQLState(), "57P") || strings.HasPrefix(database.SQLState(), "08")):
+	case databaseAway(err):
 		return &hubapi.Problem{
 			Status: http.StatusServiceUnavailable, Code: hubapi.CodeUnavailable, RetryAfterSeconds: 5,
 			Detail: "The hub has lost its database for the moment; try again.",
@@ -273,6 +269,24 @@ func uploaded(err error) *hubapi.Problem {
 		return &hubapi.Problem{Status: http.StatusBadGateway, Code: hubapi.CodeUpstream, Detail: sentence(foreign.Error())}
 	default:
 		return withFields([]hubapi.FieldError{{Field: "kubeconfig", Message: sentence(foreign.Error())}})
+	}
+}
+
+// databaseAway: it cannot be reached, says that it stops or starts, or went in
+// the middle of what it was asked, or before.
+func databaseAway(err error) bool {
+	var (
+		network  *net.OpError
+		database interface{ SQLState() string }
+		unsent   interface{ SafeToRetry() bool }
+	)
+	switch {
+	case errors.As(err, &database):
+		return strings.HasPrefix(database.SQLState(), "57P") || strings.HasPrefix(database.SQLState(), "08")
+	case errors.As(err, &unsent) && unsent.SafeToRetry():
+		return true
+	default:
+		return errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF)
 	}
 }
 
