@@ -23,7 +23,8 @@ const (
 	pciHabana = "1da3"
 )
 
-// nvidia reads GFD's labels, and the extended resource where they are missing.
+// nvidia reads GFD's labels and what HAMi has registered, and the extended
+// resource where both are missing.
 func (r *reader) nvidia() []Device {
 	u := r.units(resourceNVIDIA)
 	like := Device{
@@ -46,6 +47,9 @@ func (r *reader) nvidia() []Device {
 		like.Sharing = SharingMIG // strategy single: each GPU is a slice
 	}
 	like.MemoryBytes = r.memory("nvidia.com/gpu.memory", 1<<20)
+	if registered := r.hami(like); len(registered) > 0 {
+		return append(registered, cut...)
+	}
 	like.Health = r.health(resourceNVIDIA, u)
 	return append(r.repeat("nvidia-cuda", r.nvidiaCount(&like, u, replicas, len(cut) > 0), like), cut...)
 }

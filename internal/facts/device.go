@@ -12,6 +12,8 @@ import (
 type NodeSource struct {
 	// Labels of the node, NFD's and GFD's with them.
 	Labels map[string]string
+	// Annotations of the node, as NodeAnnotations chooses them.
+	Annotations map[string]string
 	// Capacity and Allocatable are the node's resource lists.
 	Capacity, Allocatable map[string]string
 	// Arch is Kubernetes's name of the architecture, e.g. amd64.

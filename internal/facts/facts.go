@@ -166,6 +166,8 @@ const (
 	SourceResource Source = "resource"
 	// SourceLabel: labels set by NFD or GFD.
 	SourceLabel Source = "label"
+	// SourceHAMi: the annotation of HAMi's device plugin, by UUID.
+	SourceHAMi Source = "hami"
 	// SourceNode: the node's own status, for CPUs.
 	SourceNode Source = "node"
 	// SourceNVML: NVIDIA's management library, read on the node.

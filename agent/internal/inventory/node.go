@@ -18,6 +18,7 @@ func slimNode(obj any) (any, error) {
 	slim := &corev1.Node{Spec: corev1.NodeSpec{Unschedulable: node.Spec.Unschedulable, Taints: node.Spec.Taints}}
 	slim.Name, slim.UID, slim.ResourceVersion = node.Name, node.UID, node.ResourceVersion
 	slim.Labels, slim.CreationTimestamp = node.Labels, node.CreationTimestamp
+	slim.Annotations = facts.NodeAnnotations(node.Annotations)
 	slim.Status = corev1.NodeStatus{
 		Capacity: node.Status.Capacity, Allocatable: node.Status.Allocatable, Conditions: node.Status.Conditions,
 		Addresses: node.Status.Addresses, NodeInfo: node.Status.NodeInfo,
@@ -49,7 +50,7 @@ func read(node *corev1.Node) facts.Node {
 	n.Allocatable, problems = facts.ResourcesFrom(texts(node.Status.Allocatable))
 	n.Problems = append(n.Problems, problems...)
 	n.Devices, problems = facts.DevicesFrom(facts.NodeSource{
-		Labels: node.Labels, Capacity: texts(node.Status.Capacity), Allocatable: texts(node.Status.Allocatable), Arch: info.Architecture,
+		Labels: node.Labels, Annotations: facts.NodeAnnotations(node.Annotations), Capacity: texts(node.Status.Capacity), Allocatable: texts(node.Status.Allocatable), Arch: info.Architecture,
 	})
 	n.Problems = append(n.Problems, problems...)
 	slices.Sort(n.Problems)

@@ -53,11 +53,11 @@ func settle(known, fresh []facts.Device, now time.Time, grace time.Duration) (de
 	return devices, again
 }
 
-// spoken reports whether labels tell about devices of d's vendor and kind. The
-// CPU's own facts have no label that says so.
+// spoken reports whether labels, or HAMi, tell about devices of d's vendor and
+// kind. The CPU's own facts have no label that says so.
 func spoken(fresh []facts.Device, d facts.Device) bool {
 	return d.Kind != facts.KindCPU && slices.ContainsFunc(fresh, func(o facts.Device) bool {
-		return o.Vendor == d.Vendor && o.Kind == d.Kind && o.Source == facts.SourceLabel
+		return o.Vendor == d.Vendor && o.Kind == d.Kind && (o.Source == facts.SourceLabel || o.Source == facts.SourceHAMi)
 	})
 }
 

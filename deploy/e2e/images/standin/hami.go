@@ -59,12 +59,23 @@ func hamiDevicePlugin(ctx context.Context, k *kube, _ []string) error {
 	if err != nil {
 		return err
 	}
-	var register strings.Builder
-	for i := range count {
-		fmt.Fprintf(&register, "GPU-%d,10,%s,100,NVIDIA-%s,0,true,%d,hami-core:", i, memory, product, i)
+	memoryMiB, err := strconv.Atoi(memory)
+	if err != nil {
+		return err
+	}
+	devices := make([]map[string]any, count)
+	for i := range devices {
+		devices[i] = map[string]any{
+			"id": fmt.Sprintf("GPU-%08d-0000-4000-8000-000000000000", i), "index": i, "count": 10, "devmem": memoryMiB, "devcore": 100,
+			"type": "NVIDIA-" + product, "mode": "hami-core", "health": true,
+		}
+	}
+	register, err := json.Marshal(devices)
+	if err != nil {
+		return err
 	}
 	return k.mark(ctx, node, "annotations", map[string]any{
-		"hami.io/node-nvidia-register": register.String(), "hami.io/node-handshake": "Reported",
+		"hami.io/node-nvidia-register": string(register), "hami.io/node-handshake": "Reported",
 	})
 }
 
