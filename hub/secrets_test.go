@@ -7,9 +7,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -421,17 +421,24 @@ func (s *secrecy) removal(cluster string) {
 // gather reads all that can be read.
 func (s *secrecy) gather() {
 	t := s.t
-	list := func(path string) {
-		f := s.v1()
-		s.seen["GET "+path] = f.ask(t, path)
+	f := s.v1()
+	list := func(path string) { s.seen["GET "+path] = f.ask(t, path) }
+	require.NoError(t, json.Unmarshal([]byte(f.ask(t, "/openapi.json")), &f.doc))
+	for path, methods := range f.doc.Paths {
+		if o, is := methods["get"]; is && !pathParameter.MatchString(path) && path != "/v1/events/stream" {
+			if slices.ContainsFunc(o.Parameters, func(p parameter) bool { return p.Name == "limit" }) {
+				path += "?limit=500"
+			}
+			list(path)
+		}
 	}
-	for _, path := range []string{"/v1/events?limit=500", "/v1/workflows?limit=500", "/v1/clusters?retired=true", "/v1/releases", "/v1/webhooks", "/v1/webhooks/all/deliveries?limit=500", "/v1/api-keys", "/v1/charts", "/metrics"} {
-		list(path)
-	}
+	list("/v1/clusters?retired=true")
+	list("/v1/webhooks/all/deliveries?limit=500")
+	list("/metrics")
 	runs, err := s.h.Client.Workflows(t.Context(), hubapi.WorkflowQuery{})
 	require.NoError(t, err)
 	for _, w := range runs.Items {
-		list("/v1/workflows/" + url.PathEscape(w.ID))
+		list("/v1/workflows/" + w.ID)
 	}
 	pool := pgtest.Pool(t, s.h.DatabaseURL)
 	s.seen.tables(t, pool)
