@@ -62,6 +62,8 @@ func (r Readiness) judge(o Observation) Judgement {
 		return Judgement{State: JudgedReady}
 	case r.Output != nil:
 		return r.judgeOutput(o)
+	case r.Resource != nil && o.Adopted && !slices.ContainsFunc(o.Nodes, r.Resource.expects):
+		return Judgement{State: JudgedReady} // somebody put it there for hardware that is not
 	case r.Resource != nil:
 		return r.judgeNodes(o, r.Resource.expects, r.Resource.has, "offer "+r.Resource.Name)
 	default:

@@ -46,6 +46,9 @@ func TestJudge(t *testing.T) {
 		"HAMi offers GPUs":               {component: "hami", nodes: []facts.Node{offering("gpu-1", "nvidia.com/gpu"), cpuNode("a")}, state: component.JudgedReady},
 		"HAMi offers none":               {component: "hami", nodes: []facts.Node{gpuNode("gpu-1", "nvidia.com/gpu.present=true")}, after: 3 * time.Minute, state: component.JudgedFailed, message: "waiting for node gpu-1 to offer nvidia.com/gpu"},
 		"HAMi offers some":               {component: "hami", nodes: []facts.Node{offering("gpu-1", "nvidia.com/gpu"), gpuNode("gpu-2", "nvidia.com/gpu.present=true")}, after: 3 * time.Minute, state: component.JudgedReady, warning: "waited 3m0s in vain for node gpu-2 to offer nvidia.com/gpu"},
+		"adopted, and no such hardware":  {component: "amd-gpu", adopted: true, nodes: []facts.Node{cpuNode("a")}, state: component.JudgedReady},
+		"ours, and no such hardware":     {component: "amd-gpu", nodes: []facts.Node{cpuNode("a")}, state: component.JudgedWaiting, message: "no node is there to offer amd.com/gpu"},
+		"adopted, and it offers none":    {component: "hami", adopted: true, nodes: []facts.Node{gpuNode("gpu-1", "nvidia.com/gpu.present=true")}, state: component.JudgedWaiting, message: "waiting for node gpu-1"},
 		"nothing to wait for":            {component: "scaler", state: component.JudgedReady},
 	} {
 		t.Run(name, func(t *testing.T) {
