@@ -43,6 +43,8 @@ type script struct {
 	// Unreachable, Refused: it fails before it knows the cluster, or while it
 	// installs.
 	Unreachable, Refused bool
+	// Dies: it is killed while it installs.
+	Dies bool
 }
 
 // pretendInstaller is an installer without a cluster.
@@ -74,6 +76,8 @@ func pretendInstaller() int {
 		case o.Undo:
 			mark("undone", "")
 			say(install.Stage{Stage: install.Undone, Left: []string{"namespace budcluster"}})
+		case o.Go && s.Dies:
+			return 3
 		case o.Go && s.Refused:
 			say(install.Stage{Stage: install.Failed, Reason: install.NotInstalled, Message: "the kubeconfig may not create namespaces"})
 		case o.Go:

@@ -181,7 +181,10 @@ func (i *installs) carry(ctx context.Context, j job) {
 	for _, what := range left {
 		message.WriteString("; this is still there: " + what)
 	}
-	if undo != nil {
+	switch {
+	case errors.Is(undo, bootstrap.ErrClosed): // with the kubeconfig
+		message.WriteString("; what it began stays in the cluster, and is taken over when the kubeconfig is uploaded again")
+	case undo != nil:
 		message.WriteString("; it could not be taken back: " + undo.Error())
 	}
 	i.say(ctx, j.cluster, operation.NotInstalled, message.String())

@@ -77,8 +77,14 @@ func TestAnUploadFailsAndIsTriedAgain(t *testing.T) {
 		require.ErrorContains(t, err, "the kubeconfig may not create namespaces; this is still there: namespace budcluster")
 		lab.appears(t, "undone")
 	}
-	lab := script{Dir: t.TempDir(), UID: "uid-of-lab"}
+	lab := script{Dir: t.TempDir(), UID: "uid-of-lab", Dies: true}
 	w, err := h.Client.Register(t.Context(), hubapi.RegisterRequest{Name: "lab", Existing: true, Kubeconfig: scripted(t, lab)})
+	require.NoError(t, err)
+	_, err = h.Client.WaitWorkflow(t.Context(), w.ID, nil)
+	require.ErrorContains(t, err, "the installer has ended; what it began stays in the cluster, and is taken over when the kubeconfig is uploaded again")
+
+	lab = script{Dir: t.TempDir(), UID: "uid-of-lab"}
+	w, err = h.Client.Register(t.Context(), hubapi.RegisterRequest{Name: "lab", Existing: true, Kubeconfig: scripted(t, lab)})
 	require.NoError(t, err)
 	agent := h.Agent(lab.UID)
 	require.NoError(t, agent.Enroll(t.Context(), lab.appears(t, "token")))

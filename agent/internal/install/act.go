@@ -14,6 +14,7 @@ import (
 
 	"github.com/budecosystem/budcluster/agent/api/v1alpha1"
 	"github.com/budecosystem/budcluster/agent/internal/helm"
+	"github.com/budecosystem/budcluster/agent/internal/kube"
 	"github.com/budecosystem/budcluster/charts"
 	"github.com/budecosystem/budcluster/internal/chartfile"
 	"github.com/budecosystem/budcluster/internal/id"
@@ -21,10 +22,6 @@ import (
 
 // releaseID marks Helm's records of the agent itself.
 const releaseID = "budcluster-agent"
-
-// madeBy marks a namespace that an installation made, so that removing the
-// agent may remove it too.
-const madeBy = "budcluster.io/made-by"
 
 const (
 	hookTimeout = 2 * time.Minute
@@ -108,7 +105,7 @@ func (c *cluster) prepare(ctx context.Context, plan plan, p present) error {
 
 func (c *cluster) makeNamespace(ctx context.Context) error {
 	_, err := c.typed.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
-		Name: c.ref.Namespace, Annotations: map[string]string{madeBy: releaseID},
+		Name: c.ref.Namespace, Annotations: map[string]string{kube.MadeBy: releaseID},
 	}}, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
 		return nil

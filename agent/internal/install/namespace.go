@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
+
+	"github.com/budecosystem/budcluster/agent/internal/kube"
 )
 
 // dropNamespace deletes the agent's namespace if an installation made it and
@@ -23,7 +25,7 @@ func (c *cluster) dropNamespace(ctx context.Context) (left []string, err error) 
 	if err != nil {
 		return nil, fmt.Errorf("look at namespace %s: %w", c.ref.Namespace, err)
 	}
-	if ns.Annotations[madeBy] == "" || ns.DeletionTimestamp != nil {
+	if ns.Annotations[kube.MadeBy] == "" || ns.DeletionTimestamp != nil {
 		return nil, nil
 	}
 	within, err := c.content(ctx)

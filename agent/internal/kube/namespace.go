@@ -24,6 +24,10 @@ type Resident struct {
 // String is Kind/name.
 func (r Resident) String() string { return r.Kind + "/" + r.Name }
 
+// MadeBy is the annotation on a namespace that an installation of the agent made,
+// so that whoever removes the agent may remove the namespace too.
+const MadeBy = "budcluster.io/made-by"
+
 // Residents lists what lies in a namespace beside what Kubernetes puts into
 // every one, and beside what belongs to another object and goes with it. Kinds
 // that this program may not list are not seen: without a right on them it has

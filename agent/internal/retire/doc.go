@@ -28,7 +28,7 @@
 //
 // What is ours is what the agent's Helm release lists, Helm's records of it,
 // what carries our label in our namespace, our custom resource definition
-// unless another agent uses it, and the namespace if Helm made it and nothing
-// else lives there. What cannot be removed is told to the hub, a sentence each,
+// unless another agent uses it, and the namespace if it was made for the agent
+// and nothing else lives there. What cannot be removed is told to the hub, a sentence each,
 // before the agent goes.
 package retire

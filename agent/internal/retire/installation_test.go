@@ -244,6 +244,21 @@ func TestLeaving(t *testing.T) { //nolint:paralleltest // see above
 		require.NotContains(t, s.collected(t), "Namespace/own")
 	})
 	reset(t, clients)
+	t.Run("a namespace that the hub made", func(t *testing.T) { //nolint:paralleltest // one after the other
+		define(t)
+		s := newSite(t, nil)
+		ns, err := s.client.CoreV1().Namespaces().Get(t.Context(), s.namespace, metav1.GetOptions{})
+		require.NoError(t, err)
+		delete(ns.Labels, "name")
+		ns.Annotations = map[string]string{kube.MadeBy: "budcluster-agent"}
+		_, err = s.client.CoreV1().Namespaces().Update(t.Context(), ns, metav1.UpdateOptions{})
+		require.NoError(t, err)
+		stop := s.begin(t)
+		s.awaitAnchorGone(t)
+		stop()
+		require.Contains(t, s.collected(t), "Namespace/own")
+	})
+	reset(t, clients)
 	t.Run("not installed by Helm", func(t *testing.T) { //nolint:paralleltest // one after the other
 		s := newSite(t, func(cfg *retire.InstallationConfig) {
 			cfg.Manifest = func(context.Context) ([]retire.Object, error) { return nil, nil }

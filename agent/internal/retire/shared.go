@@ -43,8 +43,8 @@ func (i *Installation) definition(ctx context.Context) (o Object, why string, er
 	return o, "", nil
 }
 
-// namespace is our own, if Helm made it and nobody else lives there. One that
-// was there before is not ours, and no word is lost about it.
+// namespace is our own, if it was made for the agent and nobody else lives
+// there. One that was there before is not ours, and no word is lost about it.
 func (i *Installation) namespace(ctx context.Context, objects []Object) (own []Object, why string, err error) {
 	name := i.cfg.Namespace
 	o := Object{Resource: schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}, Kind: "Namespace", Name: name}
@@ -54,8 +54,9 @@ func (i *Installation) namespace(ctx context.Context, objects []Object) (own []O
 		return nil, fmt.Sprintf("%s stays: the agent may not look at it", o), nil
 	case err != nil:
 		return nil, "", fmt.Errorf("read namespace %s: %w", name, err)
-	// Helm's --create-namespace labels a namespace with its own name.
-	case ns.Labels["name"] != name || name == "default" || strings.HasPrefix(name, "kube-"):
+	// Helm's --create-namespace labels a namespace with its own name; a hub that
+	// installs the agent annotates it.
+	case ns.Labels["name"] != name && ns.Annotations[kube.MadeBy] == "", name == "default", strings.HasPrefix(name, "kube-"):
 		return nil, "", nil
 	}
 	residents, err := kube.Residents(ctx, i.cfg.Discovery, i.cfg.Metadata, name)
