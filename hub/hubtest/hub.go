@@ -69,6 +69,14 @@ func New(tb testing.TB, opts ...Option) *Hub {
 	return h
 }
 
+// Attach makes a Hub of one that runs elsewhere, in a process of its own.
+func Attach(tb testing.TB, url, tunnelAddress string, key secret.String) *Hub {
+	tb.Helper()
+	client, err := hubapi.New(url, key.Reveal(), hubapi.Options{})
+	require.NoError(tb, err)
+	return &Hub{t: tb, URL: url, TunnelAddress: tunnelAddress, AdminKey: key, Client: client, Log: &Log{}}
+}
+
 // Replica starts another hub on the same database.
 func (h *Hub) Replica(name string) *Hub {
 	h.t.Helper()

@@ -39,6 +39,8 @@ func Promises() []Promise {
 		{Benchmark: "Decide100", Unit: "ns/op", Limit: 1e6, Text: "deciding on 100 releases takes at most 1 ms"},
 		{Benchmark: "OneActivity/one", Unit: "ns/op", Limit: 1e9 / 120, Text: "one hub runs at least 120 workflows of one activity in a second"},
 		{Benchmark: "OneActivity/three", Unit: "ns/op", Limit: 1e9 / 120, Text: "three hubs on one database do, too"},
+		{Benchmark: "Register/hundred", Unit: "p95-ms", Limit: 200, Text: "100 clusters register at once, and 95 of 100 steps take at most 200 ms beside the cluster"},
+		{Benchmark: "Register/hundred", Unit: "hub-MiB", Limit: 300, Text: "the hub that does so never has more than 300 MiB"},
 	}
 }
 

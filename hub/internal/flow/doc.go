@@ -2,7 +2,7 @@
 //
 //	engine ── run(id) ─► look ─► look ─► … ─► done       one orchestrator for all kinds
 //	                      │
-//	                      ▼ one activity
+//	                      ▼ one activity, until it waits
 //	  Running:  Begin ─► the step acts and looks ─► Settle
 //	  Undoing:  the last effect that is not undone ─► undo it ─► Undone
 //	  neither:  Finish

@@ -27,6 +27,9 @@ const (
 	// longestPause is the most between two tries of a step that could not do its
 	// work.
 	longestPause = 30 * time.Second
+	// burst bounds what one activity does, so that the hub need not wait for it
+	// when it stops.
+	burst = 20
 	// history is after how many looks the engine's history begins anew.
 	history = 100
 	// LookLimit is how long one look may take; then it is tried again.

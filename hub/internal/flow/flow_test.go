@@ -256,28 +256,22 @@ func TestWhatCannotBeUndoneIsNamed(t *testing.T) {
 	require.Equal(t, []string{"Failed"}, b.told())
 }
 
-// The engine loses a workflow: its tables are truncated, amid a look and amid a
-// wait, or somebody ends the instance there. It goes on where it was, and has
-// one result.
+// The engine loses a workflow that waits: its tables are truncated, or somebody
+// ends the instance there. It goes on where it was, and has one result.
 func TestWhatTheEngineLosesGoesOn(t *testing.T) {
 	t.Parallel()
-	truncate := func(ctx context.Context, b *bundle) error {
-		_, err := b.pool.Exec(ctx, "TRUNCATE wf.instances, wf.history, wf.events, wf.activities")
-		return err
-	}
-	for name, c := range map[string]struct {
-		inLook func(ctx context.Context, b *bundle) error // in the second step
-		inWait func(ctx context.Context, b *bundle, w *workflow.Workflow) error
-	}{
-		"truncated in a look": {inLook: truncate},
-		"truncated in a wait": {inWait: func(ctx context.Context, b *bundle, _ *workflow.Workflow) error { return truncate(ctx, b) }},
-		"ended in a wait": {inWait: func(ctx context.Context, b *bundle, w *workflow.Workflow) error {
+	for name, lose := range map[string]func(ctx context.Context, b *bundle, w *workflow.Workflow) error{
+		"truncated": func(ctx context.Context, b *bundle, _ *workflow.Workflow) error {
+			_, err := b.pool.Exec(ctx, "TRUNCATE wf.instances, wf.history, wf.events, wf.activities")
+			return err
+		},
+		"ended by hand": func(ctx context.Context, b *bundle, w *workflow.Workflow) error {
 			return b.engine.Terminate(ctx, w.ID.String(), "by hand")
-		}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var first, second, third counter
+			var first, second counter
 			bk := &book{}
 			b := setup(t, bk)
 			bk.steps = map[string]flow.Step{
@@ -285,24 +279,16 @@ func TestWhatTheEngineLosesGoesOn(t *testing.T) {
 					first.next()
 					return workflow.Completed(""), nil
 				}},
-				"second": {Do: func(ctx context.Context, _ *workflow.Turn) (workflow.Outcome, error) {
-					if second.next() == 1 && c.inLook != nil {
-						return workflow.Completed(""), c.inLook(ctx, b)
-					}
-					return workflow.Completed(""), nil
-				}},
-				"third": {Do: func(context.Context, *workflow.Turn) (workflow.Outcome, error) {
-					if third.next() == 1 && c.inWait != nil {
+				"second": {Do: func(context.Context, *workflow.Turn) (workflow.Outcome, error) {
+					if second.next() == 1 {
 						return workflow.Waiting("for the agent", time.Now().Add(time.Hour), "cluster"), nil
 					}
 					return workflow.Completed(""), nil
 				}},
 			}
-			w := b.begin(t, "first", "second", "third")
-			if c.inWait != nil {
-				b.reach(t, w, func(w *workflow.Workflow) bool { return w.Steps[2].Status == workflow.StepWaiting })
-				require.NoError(t, c.inWait(t.Context(), b, w))
-			}
+			w := b.begin(t, "first", "second")
+			b.reach(t, w, func(w *workflow.Workflow) bool { return w.Steps[1].Status == workflow.StepWaiting })
+			require.NoError(t, lose(t.Context(), b, w))
 			began := time.Now()
 			done := b.reach(t, w, over)
 			require.Less(t, time.Since(began), 20*time.Second, "long before it would look by itself")

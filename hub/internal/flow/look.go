@@ -12,8 +12,21 @@ import (
 	"github.com/budecosystem/budcluster/internal/logkey"
 )
 
-// look does the next thing that a workflow needs.
+// look does what a workflow needs until it waits or is over. The steps that
+// need no waiting are one activity together: each for itself would cost the
+// engine two commits, and in a registration most are of that kind.
 func (r *Runner) look(ctx context.Context, p place) (verdict, error) {
+	for range burst {
+		v, err := r.once(ctx, p)
+		if err != nil || v.Next != nextLook {
+			return v, err
+		}
+	}
+	return verdict{Next: nextLook}, nil
+}
+
+// once does the next thing that a workflow needs.
+func (r *Runner) once(ctx context.Context, p place) (verdict, error) {
 	w, err := r.record.Get(ctx, p.ID.String())
 	if errors.Is(err, workflow.ErrNotFound) { // over for so long that its record is gone
 		return verdict{Next: nextDone}, nil

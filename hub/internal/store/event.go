@@ -3,10 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/budecosystem/budcluster/hub/internal/event"
 	"github.com/budecosystem/budcluster/hub/internal/store/sqlcgen"
@@ -25,12 +22,11 @@ func (s *Store) AppendEvents(ctx context.Context, events ...event.Event) error {
 	return s.InTx(ctx, func(ctx context.Context) error { return s.AppendEvents(ctx, events...) })
 }
 
+// insertEvents writes events under the lock that makes their ids grow in the
+// order of commits. Lock and rows are one statement: each way to this process
+// and back under the lock is one that all replicas wait for.
 func (s *Store) insertEvents(ctx context.Context, events []event.Event) error {
-	tx := transactionOf(ctx)
-	if err := s.q.EventLock(ctx, tx, lockEvents); err != nil {
-		return fmt.Errorf("lock events: %w", err)
-	}
-	var p sqlcgen.EventInsertParams
+	p := sqlcgen.EventInsertParams{Class: lockEvents}
 	for _, e := range events {
 		data := string(e.Data)
 		if data == "" {
@@ -39,15 +35,8 @@ func (s *Store) insertEvents(ctx context.Context, events []event.Event) error {
 		p.At, p.Types, p.ClusterIds = append(p.At, e.At), append(p.Types, string(e.Type)), append(p.ClusterIds, e.ClusterID)
 		p.Subjects, p.Actors, p.Messages = append(p.Subjects, e.Subject), append(p.Actors, e.Actor), append(p.Messages, e.Message)
 		p.Data, p.Transient = append(p.Data, data), append(p.Transient, e.Transient)
-		w := wake{channel: ChannelEvents}
-		if e.ClusterID != uuid.Nil {
-			w.payload = e.ClusterID.String()
-		}
-		if !slices.Contains(tx.wakes, w) {
-			tx.wakes = append(tx.wakes, w)
-		}
 	}
-	if err := s.q.EventInsert(ctx, tx, p); err != nil {
+	if err := s.q.EventInsert(ctx, transactionOf(ctx), p); err != nil {
 		return fmt.Errorf("insert %d events: %w", len(events), err)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -131,11 +132,16 @@ func (s *Store) once(ctx context.Context, fn func(ctx context.Context) error) (e
 	return nil
 }
 
-// finish writes what was kept for the end.
+// finish writes what was kept for the end. The events come last: they are under
+// a lock that all replicas share, until the commit.
 func (s *Store) finish(ctx context.Context, tx *transaction) error {
-	if len(tx.events) > 0 {
-		if err := s.insertEvents(ctx, tx.events); err != nil {
-			return err
+	for _, e := range tx.events {
+		w := wake{channel: ChannelEvents}
+		if e.ClusterID != uuid.Nil {
+			w.payload = e.ClusterID.String()
+		}
+		if !slices.Contains(tx.wakes, w) {
+			tx.wakes = append(tx.wakes, w)
 		}
 	}
 	for _, w := range tx.wakes { // Postgres drops repetitions
@@ -143,7 +149,10 @@ func (s *Store) finish(ctx context.Context, tx *transaction) error {
 			return fmt.Errorf("announce on %s: %w", w.channel, err)
 		}
 	}
-	return nil
+	if len(tx.events) == 0 {
+		return nil
+	}
+	return s.insertEvents(ctx, tx.events)
 }
 
 // WakeReleases announces, with the commit of ctx's transaction, that the

@@ -185,7 +185,7 @@ func (s *Store) WorkflowPurge(ctx context.Context, finishedBefore time.Time, lim
 func (s *Store) WaitPut(ctx context.Context, w workflow.Wait) error {
 	return s.q.WaitPut(ctx, s.db(ctx), sqlcgen.WaitPutParams{
 		WorkflowID: w.WorkflowID, Sequence: w.Sequence, ClusterID: optional(w.ClusterID), Subjects: append([]string{}, w.Subjects...),
-		Since: w.Since, Deadline: w.Deadline,
+		Since: w.Since, Deadline: w.Deadline, Seen: w.Seen,
 	})
 }
 
@@ -205,7 +205,8 @@ func (s *Store) WaitTake(ctx context.Context, workflowID uuid.UUID) (*workflow.W
 func (s *Store) WaitWake(ctx context.Context, happened []workflow.Happened) (int, error) {
 	var p sqlcgen.WaitWakeParams
 	for _, h := range happened {
-		p.ClusterIds, p.Subjects, p.Ats = append(p.ClusterIds, h.ClusterID), append(p.Subjects, h.Subject), append(p.Ats, h.At)
+		p.EventIds, p.ClusterIds = append(p.EventIds, h.EventID), append(p.ClusterIds, h.ClusterID)
+		p.Subjects, p.Ats = append(p.Subjects, h.Subject), append(p.Ats, h.At)
 	}
 	n, err := s.q.WaitWake(ctx, s.db(ctx), p)
 	return int(n), err

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,6 +16,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/event"
 	"github.com/budecosystem/budcluster/hub/internal/page"
 	"github.com/budecosystem/budcluster/internal/logkey"
+	"github.com/budecosystem/budcluster/internal/run"
 )
 
 // The dispatcher's figures.
@@ -28,6 +30,10 @@ const (
 	// engine is asked for it. One that waits is looked at twice in that time.
 	DefaultSilence = time.Minute
 	dispatchBatch  = 100
+	// atOnce is how many the engine is told at once: it commits together what
+	// comes together. One by one, a hundred clusters that come back at the same
+	// moment waited for seconds.
+	atOnce = 32
 )
 
 // Engine runs workflows durably. The same id given twice is one workflow.
@@ -117,26 +123,39 @@ func (d *Dispatcher) Dispatch(ctx context.Context) error {
 	return err
 }
 
-// schedule gives new workflows to the engine. One that it does not take keeps
-// the others of its batch from nothing.
+// each calls fn for all items. One that fails keeps the others from nothing.
+func each[T any](ctx context.Context, items []T, fn func(ctx context.Context, item T) error) error {
+	var mu sync.Mutex
+	var failed []error
+	panicked := run.Each(ctx, atOnce, items, func(ctx context.Context, item T) error {
+		if err := fn(ctx, item); err != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			failed = append(failed, err)
+		}
+		return nil
+	})
+	return errors.Join(append(failed, panicked)...)
+}
+
+// schedule gives new workflows to the engine.
 func (d *Dispatcher) schedule(ctx context.Context) error {
 	for {
 		pending, err := d.cfg.Store.WorkflowPending(ctx, dispatchBatch)
 		if err != nil {
 			return fmt.Errorf("list workflows to schedule: %w", err)
 		}
-		var failed []error
-		for _, w := range pending {
+		err = each(ctx, pending, func(ctx context.Context, w *Workflow) error {
 			if err := d.cfg.Engine.Start(ctx, w); err != nil {
-				failed = append(failed, fmt.Errorf("schedule workflow %s: %w", w.ID, err))
-				continue
+				return fmt.Errorf("schedule workflow %s: %w", w.ID, err)
 			}
 			if err := d.cfg.Store.WorkflowScheduled(ctx, w.ID, d.cfg.Now().UTC()); err != nil {
 				return fmt.Errorf("record that workflow %s is scheduled: %w", w.ID, err)
 			}
-		}
-		if len(failed) > 0 || len(pending) < dispatchBatch {
-			return errors.Join(failed...)
+			return nil
+		})
+		if err != nil || len(pending) < dispatchBatch {
+			return err
 		}
 	}
 }
@@ -189,7 +208,7 @@ func changes(events []event.Event) []Happened {
 			continue
 		}
 		noun, _, _ := strings.Cut(string(e.Type), ".")
-		happened = append(happened, Happened{e.ClusterID, noun, e.At}, Happened{e.ClusterID, noun + "/" + e.Subject, e.At})
+		happened = append(happened, Happened{e.ID, e.ClusterID, noun, e.At}, Happened{e.ID, e.ClusterID, noun + "/" + e.Subject, e.At})
 	}
 	return happened
 }
@@ -202,18 +221,18 @@ func (d *Dispatcher) tell(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("claim waits that are over: %w", err)
 		}
-		var failed []error // each is told again
-		for _, one := range due {
+		err = each(ctx, due, func(ctx context.Context, one Due) error { // who fails is told again
 			err := d.cfg.Engine.Raise(ctx, one.WorkflowID, WaitName(one.Sequence))
 			if errors.Is(err, ErrLost) {
 				err = d.restart(ctx, one.WorkflowID, "the engine does not have it")
 			}
 			if err != nil {
-				failed = append(failed, fmt.Errorf("wake workflow %s: %w", one.WorkflowID, err))
+				return fmt.Errorf("wake workflow %s: %w", one.WorkflowID, err)
 			}
-		}
-		if len(failed) > 0 || len(due) < dispatchBatch {
-			return errors.Join(failed...)
+			return nil
+		})
+		if err != nil || len(due) < dispatchBatch {
+			return err
 		}
 	}
 }
@@ -234,13 +253,12 @@ func (d *Dispatcher) reconcile(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look for workflows that nothing is heard of: %w", err)
 	}
-	var failed []error // each is asked for again
-	for _, one := range silent {
+	return each(ctx, silent, func(ctx context.Context, one Silent) error { // who fails is asked for again
 		if err := d.revive(ctx, one, now); err != nil {
-			failed = append(failed, fmt.Errorf("revive workflow %s: %w", one.ID, err))
+			return fmt.Errorf("revive workflow %s: %w", one.ID, err)
 		}
-	}
-	return errors.Join(failed...)
+		return nil
+	})
 }
 
 // revive begins a silent workflow anew if the engine does not have it, or has

@@ -260,3 +260,22 @@ func TestDispatchersShareTheSilent(t *testing.T) {
 	wg.Wait()
 	require.Len(t, e.restarted, 20)
 }
+
+// What happened before a look was seen by it. The dispatcher, which follows the
+// events at some distance, woke the look's wait by it all the same: each needless
+// look delayed those that were due, in a hub with many clusters for seconds.
+func TestDispatcherWakesNobodyByWhatWasSeen(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	w := b.start(t)
+	e := &recorder{}
+	d := b.dispatcher(t, e)
+	require.NoError(t, d.Dispatch(t.Context()))
+	b.happens(t, event.ReleaseApplied, "nfd")
+	require.False(t, b.look(t, w, "connect", workflow.Waiting("", b.clock().Add(time.Hour), "release/nfd")))
+	require.NoError(t, d.Dispatch(t.Context()))
+	require.Empty(t, e.raised)
+	b.happens(t, event.ReleaseStatus, "nfd")
+	require.NoError(t, d.Dispatch(t.Context()))
+	require.Len(t, e.raised, 1)
+}

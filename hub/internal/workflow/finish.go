@@ -64,7 +64,7 @@ func (s *Service) BeginUndo(ctx context.Context, workflowID uuid.UUID) (t *Turn,
 // Park makes an undoing workflow wait, as Settle does for a step.
 func (s *Service) Park(ctx context.Context, t *Turn, sequence int64, o Outcome) (again bool, err error) {
 	w := t.Workflow
-	wait := Wait{WorkflowID: w.ID, Sequence: sequence, ClusterID: w.ClusterID, Subjects: o.Subjects, Since: s.now().UTC(), Deadline: o.Deadline}
+	wait := Wait{WorkflowID: w.ID, Sequence: sequence, ClusterID: w.ClusterID, Subjects: o.Subjects, Since: s.now().UTC(), Deadline: o.Deadline, Seen: t.Seen}
 	err = s.store.InTx(ctx, func(ctx context.Context) error {
 		if _, err := s.store.WorkflowLock(ctx, w.ID); err != nil {
 			return err

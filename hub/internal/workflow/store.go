@@ -112,6 +112,7 @@ type Woken struct {
 
 // Happened is one change that may wake.
 type Happened struct {
+	EventID   int64
 	ClusterID uuid.UUID
 	Subject   string
 	At        time.Time

@@ -152,7 +152,7 @@ func (s *Service) Settle(ctx context.Context, t *Turn, sequence int64, o Outcome
 			return err
 		}
 		if o.Status == StepWaiting {
-			wait := Wait{WorkflowID: w.ID, Sequence: sequence, ClusterID: w.ClusterID, Subjects: o.Subjects, Since: now, Deadline: o.Deadline}
+			wait := Wait{WorkflowID: w.ID, Sequence: sequence, ClusterID: w.ClusterID, Subjects: o.Subjects, Since: now, Deadline: o.Deadline, Seen: t.Seen}
 			if err := s.store.WaitPut(ctx, wait); err != nil {
 				return err
 			}

@@ -224,4 +224,7 @@ type Wait struct {
 	Subjects []string
 	Since    time.Time
 	Deadline time.Time
+	// Seen is the newest event before the look that waits: what it tells of was
+	// seen, and only later ones wake.
+	Seen int64
 }

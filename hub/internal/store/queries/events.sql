@@ -1,10 +1,8 @@
--- name: EventLock :exec
-SELECT pg_advisory_xact_lock(@class::int, 0);
-
 -- name: EventInsert :exec
 INSERT INTO events (at, type, cluster_id, subject, actor, message, data, transient)
 SELECT unnest(@at::timestamptz[]), unnest(@types::text[]), nullif(unnest(@cluster_ids::uuid[]), '00000000-0000-0000-0000-000000000000'),
-       unnest(@subjects::text[]), unnest(@actors::text[]), unnest(@messages::text[]), unnest(@data::text[])::json, unnest(@transient::bool[]);
+       unnest(@subjects::text[]), unnest(@actors::text[]), unnest(@messages::text[]), unnest(@data::text[])::json, unnest(@transient::bool[])
+FROM (SELECT pg_advisory_xact_lock(@class::int, 0)) AS first;
 
 -- name: EventList :many
 SELECT * FROM events

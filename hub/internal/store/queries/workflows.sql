@@ -62,11 +62,11 @@ WHERE id IN (SELECT w.id FROM workflows w WHERE w.finished_at < @before::timesta
 RETURNING id;
 
 -- name: WaitPut :exec
-INSERT INTO workflow_waits (workflow_id, sequence, cluster_id, subjects, since, deadline)
-VALUES (@workflow_id, @sequence, @cluster_id, @subjects, @since, @deadline)
+INSERT INTO workflow_waits (workflow_id, sequence, cluster_id, subjects, since, deadline, seen)
+VALUES (@workflow_id, @sequence, @cluster_id, @subjects, @since, @deadline, @seen)
 ON CONFLICT (workflow_id) DO UPDATE SET
     sequence = excluded.sequence, cluster_id = excluded.cluster_id, subjects = excluded.subjects, since = excluded.since,
-    deadline = excluded.deadline, woken_at = NULL, raised_at = NULL
+    deadline = excluded.deadline, seen = excluded.seen, woken_at = NULL, raised_at = NULL
 WHERE workflow_waits.sequence <= excluded.sequence;
 
 -- name: WaitTake :one
@@ -74,8 +74,9 @@ DELETE FROM workflow_waits WHERE workflow_id = @workflow_id RETURNING since, wok
 
 -- name: WaitWake :execrows
 UPDATE workflow_waits w SET woken_at = coalesce(w.woken_at, h.at)
-FROM (SELECT unnest(@cluster_ids::uuid[]) AS cluster_id, unnest(@subjects::text[]) AS subject, unnest(@ats::timestamptz[]) AS at) h
-WHERE w.cluster_id = h.cluster_id AND h.subject = ANY (w.subjects) AND w.woken_at IS NULL;
+FROM (SELECT unnest(@event_ids::bigint[]) AS id, unnest(@cluster_ids::uuid[]) AS cluster_id, unnest(@subjects::text[]) AS subject,
+             unnest(@ats::timestamptz[]) AS at) h
+WHERE w.cluster_id = h.cluster_id AND h.subject = ANY (w.subjects) AND h.id > w.seen AND w.woken_at IS NULL;
 
 -- name: WaitWakeAll :exec
 UPDATE workflow_waits SET woken_at = @at::timestamptz WHERE woken_at IS NULL;

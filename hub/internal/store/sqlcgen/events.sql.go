@@ -16,6 +16,7 @@ const eventInsert = `-- name: EventInsert :exec
 INSERT INTO events (at, type, cluster_id, subject, actor, message, data, transient)
 SELECT unnest($1::timestamptz[]), unnest($2::text[]), nullif(unnest($3::uuid[]), '00000000-0000-0000-0000-000000000000'),
        unnest($4::text[]), unnest($5::text[]), unnest($6::text[]), unnest($7::text[])::json, unnest($8::bool[])
+FROM (SELECT pg_advisory_xact_lock($9::int, 0)) AS first
 `
 
 type EventInsertParams struct {
@@ -27,6 +28,7 @@ type EventInsertParams struct {
 	Messages   []string
 	Data       []string
 	Transient  []bool
+	Class      int32
 }
 
 func (q *Queries) EventInsert(ctx context.Context, db DBTX, arg EventInsertParams) error {
@@ -39,6 +41,7 @@ func (q *Queries) EventInsert(ctx context.Context, db DBTX, arg EventInsertParam
 		arg.Messages,
 		arg.Data,
 		arg.Transient,
+		arg.Class,
 	)
 	return err
 }
@@ -103,15 +106,6 @@ func (q *Queries) EventList(ctx context.Context, db DBTX, arg EventListParams) (
 		return nil, err
 	}
 	return items, nil
-}
-
-const eventLock = `-- name: EventLock :exec
-SELECT pg_advisory_xact_lock($1::int, 0)
-`
-
-func (q *Queries) EventLock(ctx context.Context, db DBTX, class int32) error {
-	_, err := db.Exec(ctx, eventLock, class)
-	return err
 }
 
 const eventPurge = `-- name: EventPurge :execrows

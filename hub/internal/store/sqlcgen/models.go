@@ -385,6 +385,8 @@ type WorkflowWaits struct {
 	WokenAt  *time.Time
 	// When the engine was last told. The row goes when the step is evaluated again; until then it is told again now and then.
 	RaisedAt *time.Time
+	// The newest event before the look that waits: only later ones wake it.
+	Seen int64
 }
 
 // What was asked for and what came of it. The row is authoritative: the engine drives it, and only the first terminal status counts.

@@ -282,11 +282,11 @@ func (q *Queries) WaitDue(ctx context.Context, db DBTX, arg WaitDueParams) ([]Wa
 }
 
 const waitPut = `-- name: WaitPut :exec
-INSERT INTO workflow_waits (workflow_id, sequence, cluster_id, subjects, since, deadline)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO workflow_waits (workflow_id, sequence, cluster_id, subjects, since, deadline, seen)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (workflow_id) DO UPDATE SET
     sequence = excluded.sequence, cluster_id = excluded.cluster_id, subjects = excluded.subjects, since = excluded.since,
-    deadline = excluded.deadline, woken_at = NULL, raised_at = NULL
+    deadline = excluded.deadline, seen = excluded.seen, woken_at = NULL, raised_at = NULL
 WHERE workflow_waits.sequence <= excluded.sequence
 `
 
@@ -297,6 +297,7 @@ type WaitPutParams struct {
 	Subjects   []string
 	Since      time.Time
 	Deadline   time.Time
+	Seen       int64
 }
 
 func (q *Queries) WaitPut(ctx context.Context, db DBTX, arg WaitPutParams) error {
@@ -307,6 +308,7 @@ func (q *Queries) WaitPut(ctx context.Context, db DBTX, arg WaitPutParams) error
 		arg.Subjects,
 		arg.Since,
 		arg.Deadline,
+		arg.Seen,
 	)
 	return err
 }
@@ -329,18 +331,25 @@ func (q *Queries) WaitTake(ctx context.Context, db DBTX, workflowID uuid.UUID) (
 
 const waitWake = `-- name: WaitWake :execrows
 UPDATE workflow_waits w SET woken_at = coalesce(w.woken_at, h.at)
-FROM (SELECT unnest($1::uuid[]) AS cluster_id, unnest($2::text[]) AS subject, unnest($3::timestamptz[]) AS at) h
-WHERE w.cluster_id = h.cluster_id AND h.subject = ANY (w.subjects) AND w.woken_at IS NULL
+FROM (SELECT unnest($1::bigint[]) AS id, unnest($2::uuid[]) AS cluster_id, unnest($3::text[]) AS subject,
+             unnest($4::timestamptz[]) AS at) h
+WHERE w.cluster_id = h.cluster_id AND h.subject = ANY (w.subjects) AND h.id > w.seen AND w.woken_at IS NULL
 `
 
 type WaitWakeParams struct {
+	EventIds   []int64
 	ClusterIds []uuid.UUID
 	Subjects   []string
 	Ats        []time.Time
 }
 
 func (q *Queries) WaitWake(ctx context.Context, db DBTX, arg WaitWakeParams) (int64, error) {
-	result, err := db.Exec(ctx, waitWake, arg.ClusterIds, arg.Subjects, arg.Ats)
+	result, err := db.Exec(ctx, waitWake,
+		arg.EventIds,
+		arg.ClusterIds,
+		arg.Subjects,
+		arg.Ats,
+	)
 	if err != nil {
 		return 0, err
 	}
