@@ -197,7 +197,7 @@ func registerAtOnce(b *testing.B, h *hubtest.Hub, n int) (overheads []int64) {
 				"scaler": {Wanted: "no"}, "prometheus-stack": {Wanted: "no"},
 			}})
 			if err == nil {
-				err = play(ctx, a)
+				err = playCluster(ctx, a)
 			}
 			for err == nil && !w.Status.Terminal() {
 				select {
@@ -222,8 +222,8 @@ func registerAtOnce(b *testing.B, h *hubtest.Hub, n int) (overheads []int64) {
 	return overheads
 }
 
-// play is an agent of a cluster with one node, until ctx ends.
-func play(ctx context.Context, a *hubtest.Agent) error {
+// playCluster is an agent of a cluster with one node, until ctx ends.
+func playCluster(ctx context.Context, a *hubtest.Agent) error {
 	c, err := a.Connect(ctx)
 	if err != nil {
 		return err

@@ -21,7 +21,11 @@
 // runs once as long as its process lives and reaches the database, however
 // long it takes; when the process dies another replica begins it again within
 // the lease and a second, and what the dead one would have said, had it lived,
-// is refused. Activities are idempotent all the same.
+// is refused. Dapr promises no more than at least once, keeps to once as a rule,
+// and may leave the work of a replica that died undone for long. Activities are
+// idempotent all the same, and the rows of package workflow take one outcome of
+// a step, whoever else brings another; their dispatcher begins anew what an
+// engine does nothing for.
 //
 // Turns are replayed: a workflow's function is deterministic, takes the time
 // from its context, and neither waits nor calls out but by its context.

@@ -220,23 +220,32 @@ func (s *suite) startMany(t *testing.T) []string {
 	return ids
 }
 
-// replicas: as long as nobody dies, every activity runs exactly once, however
-// many replicas share the work.
+// replicas: as long as nobody dies, every activity runs once, however many
+// replicas share the work. An engine without leases promises at least once, and
+// Dapr 1.18.2 was seen to run one twice; what the hub's workflows make of that
+// is flow's TestTwoEnginesComeToOneOutcome.
 func replicas(t *testing.T, s *suite, n int) {
 	for range n {
 		s.Worker(t, Old)
 	}
 	began := time.Now()
-	byWorker := map[int]int{}
+	byWorker, twice := map[int]int{}, 0
 	for _, id := range s.startMany(t) {
 		s.completes(t, id, "b")
-		require.Equal(t, map[string]int{"a": 1, "b": 1}, s.director.Steps(id), id)
+		steps := s.director.Steps(id)
+		require.Len(t, steps, 2, id)
+		for step, n := range steps {
+			if s.Lease > 0 {
+				require.Equal(t, 1, n, "%s %s", id, step)
+			}
+			twice += n - 1
+		}
 		for _, c := range s.director.Calls(id) {
 			byWorker[c.Pid]++
 		}
 	}
-	require.Equal(t, 2*many, s.director.Total())
-	t.Logf("%d workflows on %d replicas in %s; activities by replica: %v", many, n, time.Since(began), byWorker)
+	require.Less(t, twice, many/10, "more than now and then")
+	t.Logf("%d workflows on %d replicas in %s; activities by replica: %v, %d of them ran twice", many, n, time.Since(began), byWorker, twice)
 }
 
 // killOneOfThree: when one of the replicas dies amid its work, the others do
