@@ -92,7 +92,7 @@ func data(der []byte) string {
 func serve(t *testing.T, certificate tls.Certificate, answer http.HandlerFunc) (address string) {
 	t.Helper()
 	server := httptest.NewUnstartedServer(answer)
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}           //nolint:gosec // it is a test's
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
 	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // of those who hang up
 	server.StartTLS()
 	t.Cleanup(server.Close)
@@ -125,7 +125,7 @@ func nobody(t *testing.T) string {
 // TestBadKubeconfigs: both faces say what is wrong with a file or its server, in
 // their own envelopes and with their own statuses, and nothing is made.
 //
-//nolint:tparallel // what comes after looks at what all of them have left
+//nolint:paralleltest,tparallel // what comes after looks at what all of them have left
 func TestBadKubeconfigs(t *testing.T) {
 	t.Parallel()
 	h := hubtest.New(t, hubtest.With(func(c *hub.Config) {
@@ -161,7 +161,7 @@ func TestBadKubeconfigs(t *testing.T) {
 		"a server that is none":     {file(serve(t, fresh, hello), ca, ""), 422, 400, "API server"},
 		"a credential that is none": {file(serve(t, fresh, denies), ca, ""), 422, 400, "401"},
 	} {
-		t.Run(name, func(t *testing.T) { //nolint:paralleltest // see above
+		t.Run(name, func(t *testing.T) {
 			_, err := h.Client.Register(t.Context(), hubapi.RegisterRequest{Name: "bad", Kubeconfig: c.file})
 			problem := new(hubapi.Problem)
 			require.ErrorAs(t, err, &problem)

@@ -236,6 +236,15 @@ func (p *plane) await(program *process, ready func(context.Context) error) error
 	}
 }
 
+// Flush forgets all that the real sidecars of this process have kept in Redis:
+// state, topics and settings. Meanwhile no other test may run that has one.
+func Flush(tb testing.TB) {
+	tb.Helper()
+	p, err := shared()
+	require.NoError(tb, err)
+	require.NoError(tb, p.tellRedis(context.WithoutCancel(tb.Context()), "FLUSHALL"))
+}
+
 // SetConfiguration changes a setting in the configuration store of the real
 // sidecars, behind their backs. Neither may have white space.
 func SetConfiguration(tb testing.TB, key, value string) {
