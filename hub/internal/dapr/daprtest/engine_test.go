@@ -2,13 +2,12 @@ package daprtest_test
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
-	"sync/atomic"
 	"testing"
 
 	durable "github.com/dapr/durabletask-go/workflow"
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/budecosystem/budcluster/hub/internal/dapr/daprtest"
@@ -35,13 +34,12 @@ func worker(ctx context.Context, r *durable.Registry) (*engine.Engine, func(), e
 // in a cluster, each worker has a sidecar of its own.
 func TestEngine(t *testing.T) {
 	t.Parallel()
-	var tests atomic.Int64
 	for _, store := range []daprtest.Store{daprtest.Redis, daprtest.Postgres} {
 		t.Run(string(store), func(t *testing.T) {
 			t.Parallel()
 			enginetest.Exercise(t, func(t *testing.T, d *enginetest.Director) *enginetest.Harness {
 				t.Helper()
-				cfg := daprtest.SidecarConfig{Store: store, Database: pgtest.Empty(t), AppID: fmt.Sprint("engine-", tests.Add(1))}
+				cfg := daprtest.SidecarConfig{Store: store, Database: pgtest.Empty(t), AppID: "engine-" + uuid.NewString()} // Redis is that of the process, also for a second run
 				client, err := engine.NewDapr(t.Context(), engine.DaprConfig{
 					Address: daprtest.Start(t, cfg).GRPC(), Token: secret.New(daprtest.Token),
 					Registry: durable.NewRegistry(), Log: slog.New(slog.DiscardHandler),
@@ -64,7 +62,7 @@ func TestEngine(t *testing.T) {
 func TestSidecarDies(t *testing.T) {
 	t.Parallel()
 	d := enginetest.NewDirector(t)
-	cfg := daprtest.SidecarConfig{Store: daprtest.Redis, AppID: "engine-dies"}
+	cfg := daprtest.SidecarConfig{Store: daprtest.Redis, AppID: "engine-dies-" + uuid.NewString()}
 	sidecar := daprtest.Start(t, cfg)
 	enginetest.Spawn(t, enginetest.Command(d, enginetest.Old, envSidecar+"="+sidecar.GRPC()))
 	client, err := engine.NewDapr(t.Context(), engine.DaprConfig{
