@@ -88,7 +88,8 @@ func (s *Service) recordStatus(ctx context.Context, r *Release, status Status) e
 	if status.Message != "" {
 		e.Message += ": " + status.Message
 	}
-	e.Transient = before.Phase == status.Phase && before.Reason == status.Reason &&
+	// An output is what others wait for: an operator's state, say.
+	e.Transient = maps.Equal(before.Outputs, status.Outputs) && before.Phase == status.Phase && before.Reason == status.Reason &&
 		before.ObservedGeneration == status.ObservedGeneration && before.Attempts == status.Attempts &&
 		before.Corrections == status.Corrections
 	return s.store.AppendEvents(ctx, e)

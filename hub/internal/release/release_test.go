@@ -341,14 +341,19 @@ func TestObserve(t *testing.T) {
 	progress := ready
 	progress.Ready = 2
 	observe(progress)
+	// An operator says long after its chart was ready that all is there. What waits
+	// for that slept on, since mere progress wakes nobody.
+	progress.Outputs = map[string]string{"ip": "10.0.0.2"}
+	observe(progress)
 	failed := release.Status{ObservedGeneration: 2, Phase: agentv1.PhaseFailed, Message: "no\x00 more \xff memory", Reason: "HelmFailed"}
 	observe(failed)
 	require.Equal(t, "no more \uFFFD memory", status().Message)
 	all, err := b.store.EventList(t.Context(), event.Filter{After: int64(events), Limit: 10})
 	require.NoError(t, err)
-	require.Len(t, all, 2)
+	require.Len(t, all, 3)
 	require.True(t, all[0].Transient, "mere progress")
-	require.False(t, all[1].Transient)
+	require.False(t, all[1].Transient, "another output")
+	require.False(t, all[2].Transient)
 
 	_, err = b.Observe(t.Context(), b.cluster(t, "paris"), r.ID, release.Status{ObservedGeneration: 9, Phase: agentv1.PhaseReady})
 	require.NoError(t, err)
