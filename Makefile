@@ -65,6 +65,10 @@ bin/budcluster-hub:
 bin/budcluster-agent:
 	@echo "==> build agent $(VERSION) for $(ARCH) (the first time about 3 minutes: the Kubernetes and Helm libraries)"
 	@GOARCH=$(ARCH) go build $(AGENT_FLAGS) -ldflags '$(LDFLAGS) -funcalign=16' -o $@ ./agent/cmd/agent
+# The agent under another version, for the test in which it replaces itself.
+.PHONY: next-agent
+next-agent:
+	@GOARCH=$(ARCH) go build $(AGENT_FLAGS) -ldflags '$(LDFLAGS)-next -funcalign=16' -o dist/next/budcluster-agent ./agent/cmd/agent
 bin/budcluster:
 	@echo "==> build command $(VERSION) for $(ARCH)"
 	@GOARCH=$(ARCH) go build -ldflags '$(LDFLAGS)' -o $@ ./cli/cmd/budcluster
