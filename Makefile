@@ -100,6 +100,12 @@ e2e: setup-cluster build images cluster-build ## Run the tests on a real cluster
 	@echo "==> end-to-end tests (a cluster is up in about 20 s; all tests take some minutes)"
 	cd $(E2E) && go test -json -tags=e2e -count=1 -timeout=60m $(if $(RUN),-run '$(RUN)') $(TESTFLAGS) ./... | (cd $(CURDIR) && go run ./tools/testsummary -name e2e -v)
 
+# RUN='TestOneCrashPerRun/hub/0[0-4]' runs a part; the rows of the table are appended to dist/crashes.md.
+.PHONY: e2e-crashes
+e2e-crashes: setup-cluster build images cluster-build ## Crash hub, agent and PostgreSQL at every step of register and remove, one crash in each run (about two hours).
+	@echo "==> one crash per run (about two hours)"
+	cd $(E2E) && CRASHES_TABLE='$(CURDIR)/dist/crashes.md' go test -json -tags=e2e,crashes -count=1 -timeout=5h -run '$(or $(RUN),TestOneCrashPerRun)' ./suite | (cd $(CURDIR) && go run ./tools/testsummary -name e2e-crashes -v)
+
 .PHONY: bench
 bench: setup-test kube-build ## Run the benchmarks and print them against their baselines. BENCHTIME=1x runs each once.
 	@echo "==> benchmarks"

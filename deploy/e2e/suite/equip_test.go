@@ -6,40 +6,46 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/budecosystem/budcluster/deploy/e2e/standin"
 	"github.com/budecosystem/budcluster/hub/hubapi"
 )
 
-// standIns serves the charts that stand in for those of components, and gives
-// the folder that makes a hub install these.
-func standIns(t *testing.T) (componentsDir string) {
+// standIns serves the charts that stand in for those of components. It gives
+// the folder that makes a hub install these, and the one in which they are.
+func standIns(t *testing.T) (componentsDir, charts string) {
 	t.Helper()
 	repository, overlay := t.TempDir(), t.TempDir()
-	charts, err := standin.Write(repository)
+	written, err := standin.Write(repository)
 	require.NoError(t, err)
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", net.JoinHostPort(env.cluster.Address(), "0"))
 	require.NoError(t, err)
 	server := &http.Server{Handler: http.FileServer(http.Dir(repository)), ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(func() { _ = server.Close() })
-	require.NoError(t, standin.Catalogue(overlay, "http://"+listener.Addr().String(), charts))
-	return overlay
+	require.NoError(t, standin.Catalogue(overlay, "http://"+listener.Addr().String(), written))
+	return overlay, repository
 }
 
 // TestClusterIsEquippedAndLeft registers a cluster with pretended GPUs, sees its
 // components come in their order, and removes it: nothing of ours is left and
-// nothing else has changed.
+// nothing else has changed. Then the same charts are installed with Helm by
+// hand, to see what the registration took beside that.
 func TestClusterIsEquippedAndLeft(t *testing.T) {
 	node := env.cluster.Nodes()[0]
 	annotate(t, node, map[string]any{"e2e.budcluster.test/pci": "0302_10de_20b2,0200_15b3_1017"})
 	t.Cleanup(func() { annotate(t, node, map[string]any{"e2e.budcluster.test/pci": nil}) })
 	withoutGPUs(t)
-	h := newHub(t, "--components-dir", standIns(t))
+	components, charts := standIns(t)
+	h := newHub(t, "--components-dir", components)
 	before := undisturbed(t)
 
 	started := time.Now()
@@ -56,7 +62,10 @@ func TestClusterIsEquippedAndLeft(t *testing.T) {
 	s.install(t, s.command)
 	w = finished(t, h, w.ID)
 	require.Equal(t, hubapi.WorkflowCompleted, w.Status, "%s: %s", w.Reason, w.Message)
-	measured(t, "a cluster registered with its components: %s, of which %s are the steps' own", time.Since(started).Round(100*time.Millisecond), overhead(w))
+	registered := time.Since(started)
+	measured(t, "a cluster registered with its components: %s, of which %s are the steps' own", registered.Round(100*time.Millisecond), overhead(w))
+	releases, err := hubapi.Collect(h.client.AllReleases(t.Context(), hubapi.ReleaseQuery{Cluster: s.name}))
+	require.NoError(t, err)
 
 	order := map[string]time.Time{}
 	for _, step := range w.Steps {
@@ -74,9 +83,9 @@ func TestClusterIsEquippedAndLeft(t *testing.T) {
 	for _, name := range []string{"nfd", "nvidia-gpu-operator", "hami"} {
 		awaitComponent(t, name, node)
 	}
-	components, err := h.client.ClusterComponents(t.Context(), s.name)
+	equipment, err := h.client.ClusterComponents(t.Context(), s.name)
 	require.NoError(t, err)
-	for _, c := range components.Items {
+	for _, c := range equipment.Items {
 		if c.Present {
 			require.True(t, c.Owned, c.Name)
 			require.Equal(t, "Ready", c.Health, "%s: %s", c.Name, c.Message)
@@ -92,6 +101,47 @@ func TestClusterIsEquippedAndLeft(t *testing.T) {
 	measured(t, "the cluster removed with its components: %s", time.Since(started).Round(100*time.Millisecond))
 	awaitAsBefore(t, before)
 	proved(t, "the cluster is as it was before: no object, label or annotation is new, missing or changed")
+
+	typed := s.byHand(t, releases, charts)
+	measured(t, "the agent and %d components by `helm install --wait`, typed one after the other: %s; a registration takes %.2f times that (bar: 1.15)",
+		len(releases), typed.Round(100*time.Millisecond), registered.Seconds()/typed.Seconds())
+}
+
+// byHand installs the agent and the charts of the releases as a person would who
+// has no hub to do it, and takes them away again.
+func (s *site) byHand(t *testing.T, releases []hubapi.Release, charts string) (took time.Duration) {
+	t.Helper()
+	before := undisturbed(t)
+	typed := &site{hub: s.hub, name: "typed", namespace: s.namespace}
+	command := printedCommand(t, s.hub.cli(t, "cluster", "create", typed.name)) + " --wait"
+	slices.SortFunc(releases, func(a, b hubapi.Release) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	values := make([]string, len(releases))
+	for i, r := range releases {
+		values[i] = filepath.Join(t.TempDir(), r.Name+".json")
+		require.NoError(t, os.WriteFile(values[i], r.Spec.Values, 0o600))
+	}
+	started := time.Now()
+	typed.install(t, command)
+	for i, r := range releases {
+		chart := filepath.Join(charts, r.Spec.Chart.Name+"-"+r.Spec.Chart.Version+".tgz")
+		helm(t, "install", r.Name, chart, "-n", r.Namespace, "--create-namespace", "-f", values[i], "--wait", "--timeout", r.Spec.Timeout)
+		t.Logf("%s typed after %s", r.Name, time.Since(started).Round(100*time.Millisecond))
+	}
+	took = time.Since(started)
+
+	var entries []entry
+	for _, name := range standin.Names() {
+		entries = append(entries, catalogueEntry(t, name))
+	}
+	for _, r := range slices.Backward(releases) {
+		helm(t, "uninstall", r.Name, "-n", r.Namespace, "--wait", "--timeout", "2m")
+	}
+	typed.leave(t)
+	definition := thing{resource: schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}, name: "releases.budcluster.io"}
+	removeObject(t, definition) // Helm leaves it to other agents, and there is none
+	tidy(t, before, entries, env.cluster.Nodes()[0])
+	awaitAsBefore(t, before)
+	return took
 }
 
 // finished watches a workflow to its end.

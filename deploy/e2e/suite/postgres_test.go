@@ -139,6 +139,15 @@ func (p *postgres) start(t *testing.T) {
 	})
 }
 
+// restart crashes the server and starts it again: clients are cut off, and it
+// recovers what they had committed.
+func (p *postgres) restart(t *testing.T) {
+	t.Helper()
+	require.NoError(t, p.process.Process.Signal(syscall.SIGQUIT))
+	_ = p.process.Wait()
+	p.start(t)
+}
+
 // url is what a client writes that trusts the CA in a file.
 func (p *postgres) url(caFile string) string {
 	u := url.URL{

@@ -75,6 +75,15 @@ func TestRemovalRulesAreComplete(t *testing.T) {
 	for _, e := range slices.Backward(entries) {
 		helm(t, "uninstall", e.Release, "-n", e.Namespace, "--wait", "--timeout", "2m")
 	}
+	tidy(t, before, entries, node)
+	awaitAsBefore(t, before)
+	proved(t, "what %d components leave behind after Helm's uninstall is what the catalogue lists; without it the cluster is as before", len(entries))
+}
+
+// tidy waits for what Helm has uninstalled to go, and removes what the
+// catalogue says is left behind then.
+func tidy(t *testing.T, before map[thing]string, entries []entry, node string) {
+	t.Helper()
 	var kept []string
 	await(t, time.Minute, "what the releases made to go", func(ctx context.Context) error {
 		kept = kept[:0]
@@ -98,8 +107,6 @@ func TestRemovalRulesAreComplete(t *testing.T) {
 	for _, e := range entries {
 		unmark(t, node, e.Removal.Nodes)
 	}
-	awaitAsBefore(t, before)
-	proved(t, "what %d components leave behind after Helm's uninstall is what the catalogue lists; without it the cluster is as before", len(entries))
 }
 
 // withoutGPUs takes the cluster's own device plugin away for a test whose
