@@ -88,7 +88,10 @@ func spawnHub(b *testing.B) (h *hubtest.Hub, pid int) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(b.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- dev.Run(ctx) }()
-	b.Cleanup(func() { cancel(); <-ended })
+	b.Cleanup(func() {
+		cancel()
+		require.NoError(b, <-ended)
+	})
 	<-dev.Ready()
 	require.NoError(b, pg.Migrate(b.Context(), pgtest.Pool(b, dev.URL())))
 
@@ -112,9 +115,8 @@ chart: {repository: "", digest: "", builtin: gaudi-device-plugin, name: gaudi-de
 	for _, ln := range []*net.TCPListener{api, tunnel} {
 		f, err := ln.File()
 		require.NoError(b, err)
-		defer f.Close()
 		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
-		defer ln.Close()
+		b.Cleanup(func() { _, _ = f.Close(), ln.Close() })
 	}
 	ready, tell, err := os.Pipe()
 	require.NoError(b, err)

@@ -534,8 +534,10 @@ func TestProblemCatalogue(t *testing.T) {
 		"kubeconfig is no text":     register(`{"name":"oslo","kubeconfig":{"token":"hunter2"}}`),
 		"kubeconfig, server away":   refused(install.Unreachable, "the server https://oslo.example.com:6443 is not reachable: nothing listens there; check host and port"),
 		"kubeconfig, no rights":     refused(install.Forbidden, "the kubeconfig's user may not create namespaces; installing the agent needs an administrator of the cluster"),
-		"kubeconfig, registered already": {method: "POST", path: "/v1/registrations", body: `{"name":"oslo","kubeconfig":` + kubeconfig("https://oslo.example.com:6443") + `}`,
-			before: fail(&cluster.RegisteredError{Name: "edge", ID: uuid.MustParse("00000000-0000-7000-8000-000000000001")})},
+		"kubeconfig, registered already": {
+			method: "POST", path: "/v1/registrations", body: `{"name":"oslo","kubeconfig":` + kubeconfig("https://oslo.example.com:6443") + `}`,
+			before: fail(&cluster.RegisteredError{Name: "edge", ID: uuid.MustParse("00000000-0000-7000-8000-000000000001")}),
+		},
 		"kubeconfig too large":       register(`{"name":"oslo","kubeconfig":"` + strings.Repeat("x", 3<<20) + `"}`),
 		"two chart sources":          put(`{"namespace":"x","chart":{"path":"a","oci":"oci://h/b"}}`),
 		"chart path":                 put(`{"namespace":"x","chart":{"path":"../etc"}}`),

@@ -169,7 +169,7 @@ func (s *Service) Put(ctx context.Context, actor string, clusterID uuid.UUID, l 
 // Chart gets the chart that the plan names, and refuses another under its name.
 // It may have to be downloaded.
 func (s *Service) Chart(ctx context.Context, actor string, l *Look) (chart.Meta, error) {
-	item, c := l.Item, l.Item.Chart
+	item, c := l.Item, l.Chart
 	if c.Digest != "" {
 		meta, err := s.cfg.Charts.Meta(ctx, c.Digest)
 		if err == nil || !errors.Is(err, chart.ErrNotFound) {

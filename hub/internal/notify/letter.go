@@ -58,7 +58,7 @@ const (
 // LetterStatuses lists the statuses.
 func LetterStatuses() []LetterStatus { return []LetterStatus{LetterPending, LetterSent, LetterDead} }
 
-// ErrNoLetter: there is no dead letter of this number.
+// ErrNoLetter is that there is no dead letter of a number.
 var ErrNoLetter = errors.New("no such dead letter")
 
 // NoLetterError says which dead letter there is not. It is ErrNoLetter.
