@@ -97,7 +97,8 @@ func TestUploadedKubeconfig(t *testing.T) {
 	ports, err := freePorts(t.Context(), env.cluster.Address(), 1)
 	require.NoError(t, err)
 	u.app = net.JoinHostPort(env.cluster.Address(), ports[0])
-	u.hub = newHub(t, "--components-dir", standIns(t), "--dapr-enabled", "--dapr-http-address", u.sidecar.address, "--dapr-app-listen", u.app)
+	overlay, _ := standIns(t)
+	u.hub = newHub(t, "--components-dir", overlay, "--dapr-enabled", "--dapr-http-address", u.sidecar.address, "--dapr-app-listen", u.app)
 	withoutGPUs(t) // two components are enough here
 	certificate := u.byCertificate(t)
 	accounts := map[string]*api.Config{}

@@ -24,7 +24,7 @@ func TestFailedHAMiFailsTheRegistration(t *testing.T) {
 	annotate(t, node, map[string]any{"e2e.budcluster.test/pci": "0302_10de_20b2,0200_15b3_1017"})
 	t.Cleanup(func() { annotate(t, node, map[string]any{"e2e.budcluster.test/pci": nil}) })
 	withoutGPUs(t)
-	overlay := standIns(t)
+	overlay, _ := standIns(t)
 	hasty(t, filepath.Join(overlay, "hami.yaml"))
 	s := own(t, "--components-dir", overlay)
 	before, agent := undisturbed(t), s.awaitState(t, hubapi.ClusterConnected, time.Minute).Session.Instance
