@@ -99,7 +99,7 @@ func TestUploadedKubeconfig(t *testing.T) {
 	u.app = net.JoinHostPort(env.cluster.Address(), ports[0])
 	overlay, _ := standIns(t)
 	u.hub = newHub(t, "--components-dir", overlay, "--dapr-enabled", "--dapr-http-address", u.sidecar.address, "--dapr-app-listen", u.app)
-	withoutGPUs(t) // two components are enough here
+	pretendGPUs(t)
 	certificate := u.byCertificate(t)
 	accounts := map[string]*api.Config{}
 	for name, role := range map[string]string{"uploader": "cluster-admin", "viewer": "view", "nobody": ""} {

@@ -77,10 +77,7 @@ type ordeal struct {
 
 func newOrdeal(t *testing.T) *ordeal {
 	t.Helper()
-	node := env.cluster.Nodes()[0]
-	annotate(t, node, map[string]any{"e2e.budcluster.test/pci": "0302_10de_20b2,0200_15b3_1017"})
-	t.Cleanup(func() { annotate(t, node, map[string]any{"e2e.budcluster.test/pci": nil}) })
-	withoutGPUs(t)
+	pretendGPUs(t)
 	o := &ordeal{database: newPostgres(t), platform: newPlatform(t)}
 	dir := t.TempDir()
 	ca, url := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "url")

@@ -40,10 +40,7 @@ func standIns(t *testing.T) (componentsDir, charts string) {
 // nothing else has changed. Then the same charts are installed with Helm by
 // hand, to see what the registration took beside that.
 func TestClusterIsEquippedAndLeft(t *testing.T) {
-	node := env.cluster.Nodes()[0]
-	annotate(t, node, map[string]any{"e2e.budcluster.test/pci": "0302_10de_20b2,0200_15b3_1017"})
-	t.Cleanup(func() { annotate(t, node, map[string]any{"e2e.budcluster.test/pci": nil}) })
-	withoutGPUs(t)
+	node := pretendGPUs(t)
 	components, charts := standIns(t)
 	h := newHub(t, "--components-dir", components)
 	before := undisturbed(t)

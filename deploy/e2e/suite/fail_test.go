@@ -20,10 +20,7 @@ import (
 // What the run installed is gone again; the agent, which a person installed,
 // stays connected.
 func TestFailedHAMiFailsTheRegistration(t *testing.T) {
-	node := env.cluster.Nodes()[0]
-	annotate(t, node, map[string]any{"e2e.budcluster.test/pci": "0302_10de_20b2,0200_15b3_1017"})
-	t.Cleanup(func() { annotate(t, node, map[string]any{"e2e.budcluster.test/pci": nil}) })
-	withoutGPUs(t)
+	node := pretendGPUs(t)
 	overlay, _ := standIns(t)
 	hasty(t, filepath.Join(overlay, "hami.yaml"))
 	s := own(t, "--components-dir", overlay)

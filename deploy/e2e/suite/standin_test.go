@@ -50,10 +50,7 @@ func catalogueEntry(t *testing.T, name string) entry {
 // again with Helm. What is left then is what the catalogue says, and once that
 // is removed the cluster is as it was.
 func TestRemovalRulesAreComplete(t *testing.T) {
-	node := env.cluster.Nodes()[0]
-	annotate(t, node, map[string]any{"e2e.budcluster.test/pci": "0302_10de_20b2,0200_15b3_1017"})
-	t.Cleanup(func() { annotate(t, node, map[string]any{"e2e.budcluster.test/pci": nil}) })
-	withoutGPUs(t)
+	node := pretendGPUs(t)
 	before := undisturbed(t)
 
 	var entries []entry
@@ -107,6 +104,17 @@ func tidy(t *testing.T, before map[thing]string, entries []entry, node string) {
 	for _, e := range entries {
 		unmark(t, node, e.Removal.Nodes)
 	}
+}
+
+// pretendGPUs makes a node pretend that its PCI bus has GPUs, for components to
+// find, and takes away what offers GPUs already.
+func pretendGPUs(t *testing.T) (node string) {
+	t.Helper()
+	node = env.cluster.Nodes()[0]
+	annotate(t, node, map[string]any{"e2e.budcluster.test/pci": "0302_10de_20b2,0200_15b3_1017"})
+	t.Cleanup(func() { annotate(t, node, map[string]any{"e2e.budcluster.test/pci": nil}) })
+	withoutGPUs(t)
+	return node
 }
 
 // withoutGPUs takes the cluster's own device plugin away for a test whose
