@@ -65,9 +65,8 @@ bin/budcluster-hub:
 bin/budcluster-agent:
 	@echo "==> build agent $(VERSION) for $(ARCH) (the first time about 3 minutes: the Kubernetes and Helm libraries)"
 	@GOARCH=$(ARCH) go build $(AGENT_FLAGS) -ldflags '$(LDFLAGS) -funcalign=16' -o $@ ./agent/cmd/agent
-# The agent under another version, for the test in which it replaces itself.
 .PHONY: next-agent
-next-agent:
+next-agent: ## Build the agent under another version (make e2e does, for the test in which it replaces itself).
 	@GOARCH=$(ARCH) go build $(AGENT_FLAGS) -ldflags '$(LDFLAGS)-next -funcalign=16' -o dist/next/budcluster-agent ./agent/cmd/agent
 bin/budcluster:
 	@echo "==> build command $(VERSION) for $(ARCH)"
@@ -102,9 +101,9 @@ e2e: setup-cluster build images cluster-build ## Run the tests on a real cluster
 
 # RUN='TestOneCrashPerRun/hub/0[0-4]' runs a part; the rows of the table are appended to dist/crashes.md.
 .PHONY: e2e-crashes
-e2e-crashes: setup-cluster build images cluster-build ## Crash hub, agent and PostgreSQL at every step of register and remove, one crash in each run (about two hours).
-	@echo "==> one crash per run (about two hours)"
-	cd $(E2E) && CRASHES_TABLE='$(CURDIR)/dist/crashes.md' go test -json -tags=e2e,crashes -count=1 -timeout=5h -run '$(or $(RUN),TestOneCrashPerRun)' ./suite | (cd $(CURDIR) && go run ./tools/testsummary -name e2e-crashes -v)
+e2e-crashes: setup-cluster build images cluster-build ## Crash agent and PostgreSQL at every step of register and remove, then hub, agent and PostgreSQL once in each run (about two hours).
+	@echo "==> crashes (about two hours; RUN=TestOthersCrashAtEveryStep takes some minutes)"
+	cd $(E2E) && CRASHES_TABLE='$(CURDIR)/dist/crashes.md' go test -json -tags=e2e,crashes -count=1 -timeout=5h -run '$(or $(RUN),TestOthersCrashAtEveryStep|TestOneCrashPerRun)' ./suite | (cd $(CURDIR) && go run ./tools/testsummary -name e2e-crashes -v)
 
 .PHONY: bench
 bench: setup-test kube-build ## Run the benchmarks and print them against their baselines. BENCHTIME=1x runs each once.

@@ -30,30 +30,27 @@ type blow struct {
 	retries bool
 }
 
-// blows are all that is dealt out here.
-func blows() []blow {
-	return []blow{
-		{name: "hub", strike: func(t *testing.T, o *ordeal) {
-			t.Helper()
-			o.hub.kill()
-			o.hub.again(t)
-		}},
-		{name: "agent", strike: func(t *testing.T, o *ordeal) { t.Helper(); o.killAgent(t) }, retries: true},
-		{name: "postgres", strike: func(t *testing.T, o *ordeal) {
-			t.Helper()
-			o.database.restart(t)
-		}},
-	}
+// killHub is kill -9, and another hub.
+func killHub() blow {
+	return blow{name: "hub", strike: func(t *testing.T, o *ordeal) {
+		t.Helper()
+		o.hub.kill()
+		o.hub.again(t)
+	}}
 }
 
-// TestCrashesAtEveryStep registers a cluster with pretended GPUs and removes it
-// again, as the platform asks for that, and at every boundary of every step the
-// hub is killed, or the agent is, or PostgreSQL crashes. Each run ends right:
-// with one terminal result, each step done once and each chart installed once,
-// and after the removal the cluster is as before.
-func TestCrashesAtEveryStep(t *testing.T) {
+// TestHubCrashesAtEveryStep: what TestOthersCrashAtEveryStep does to the agent
+// and to PostgreSQL is done to the hub.
+func TestHubCrashesAtEveryStep(t *testing.T) { crashAtEveryStep(t, killHub()) }
+
+// crashAtEveryStep registers a cluster with pretended GPUs and removes it again,
+// as the platform asks for that, and strikes at every boundary of every step.
+// It ends right: with one terminal result, each step done once and each chart
+// installed once, and after the removal the cluster is as before.
+func crashAtEveryStep(t *testing.T, blows ...blow) {
+	t.Helper()
 	o := newOrdeal(t)
-	for _, b := range blows() {
+	for _, b := range blows {
 		t.Run(b.name, func(t *testing.T) {
 			before := o.prepare(t)
 			r := o.register(t, b, "crash-"+b.name, always)

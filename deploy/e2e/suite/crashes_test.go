@@ -11,6 +11,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// others are the blows beside killHub.
+func others() []blow {
+	return []blow{
+		{name: "agent", strike: func(t *testing.T, o *ordeal) { t.Helper(); o.killAgent(t) }, retries: true},
+		{name: "postgres", strike: func(t *testing.T, o *ordeal) { t.Helper(); o.database.restart(t) }},
+	}
+}
+
+// TestOthersCrashAtEveryStep kills the agent at every step, and PostgreSQL.
+func TestOthersCrashAtEveryStep(t *testing.T) { crashAtEveryStep(t, others()...) }
+
 // TestOneCrashPerRun takes a cluster through registration and removal again and
 // again. Each time one blow is struck at one boundary of the registration, and
 // at one of the removal, until each was struck at each. It takes hours and is
@@ -19,7 +30,7 @@ import (
 func TestOneCrashPerRun(t *testing.T) {
 	o := newOrdeal(t)
 	longest := 100 // until the first run says how many boundaries there are
-	for _, b := range append([]blow{{name: "nothing", strike: func(*testing.T, *ordeal) {}}}, blows()...) {
+	for _, b := range append([]blow{{name: "nothing", strike: func(*testing.T, *ordeal) {}}, killHub()}, others()...) {
 		t.Run(b.name, func(t *testing.T) {
 			for i := 0; i < longest; i++ {
 				t.Run(fmt.Sprintf("%02d", i), func(t *testing.T) {
