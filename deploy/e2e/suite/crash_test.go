@@ -192,8 +192,11 @@ func (o *ordeal) requireOneEnd(t *testing.T, a asked, w hubapi.Workflow) {
 	}
 	got := map[string]int{}
 	q := hubapi.EventQuery{Cluster: w.ClusterID, Types: []string{"workflow.started", "workflow.step", "workflow.finished"}, Limit: 1000}
-	events, err := o.hub.client.Events(t.Context(), q)
-	require.NoError(t, err)
+	var events hubapi.EventList
+	await(t, time.Minute, "the events", func(ctx context.Context) (err error) { // the last blow may be felt still
+		events, err = o.hub.client.Events(ctx, q)
+		return err
+	})
 	require.Less(t, len(events.Items), q.Limit, "there are more events than were read")
 	for _, e := range events.Items {
 		var data struct {
