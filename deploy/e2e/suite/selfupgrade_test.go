@@ -211,3 +211,6 @@ func (r *replacing) oneAgent(t *testing.T, version string) {
 		return nil
 	})
 }
+
+// unwrapped is a display without its line breaks and indents.
+func unwrapped(text string) string { return strings.Join(strings.Fields(text), " ") }
