@@ -28,7 +28,9 @@ type State struct {
 }
 
 // Checker judges objects with Helm's own rules, Jobs included, and says what
-// an object that is not ready waits for.
+// an object that is not ready waits for. One rule is stricter: Helm takes a
+// DaemonSet for ready when as many of its pods are missing as an update may
+// take down, one by default, which on one node is all of them.
 type Checker struct {
 	typed   kubernetes.Interface
 	checker kube.ReadyChecker
@@ -49,6 +51,8 @@ func (c *Checker) Check(ctx context.Context, obj Object) (State, error) {
 		state, err = c.job(ctx, ns, name)
 	case "Pod":
 		state, err = c.pod(ctx, ns, name)
+	case "DaemonSet.apps":
+		state, err = c.daemonSet(ctx, obj)
 	case "CustomResourceDefinition.apiextensions.k8s.io":
 		return State{Ready: true}, nil // Helm's rule needs the live object; Helm waits for CRDs by itself
 	default:
@@ -77,8 +81,25 @@ func (c *Checker) byHelm(ctx context.Context, obj Object) (State, error) {
 	if err != nil || ready {
 		return State{Ready: ready}, err
 	}
+	return c.unready(ctx, obj)
+}
+
+func (c *Checker) unready(ctx context.Context, obj Object) (State, error) {
 	why, err := c.why(ctx, obj.GetKind(), obj.GetNamespace(), obj.GetName())
 	return State{Why: fmt.Sprintf("%s %s: %s", lower(obj), obj.GetName(), why)}, err
+}
+
+// daemonSet is ready by Helm's rule, and if at least one of its pods is.
+func (c *Checker) daemonSet(ctx context.Context, obj Object) (State, error) {
+	state, err := c.byHelm(ctx, obj)
+	if err != nil || !state.Ready {
+		return state, err
+	}
+	d, err := c.typed.AppsV1().DaemonSets(obj.GetNamespace()).Get(ctx, obj.GetName(), metav1.GetOptions{})
+	if err != nil || d.Status.NumberReady > 0 || d.Status.DesiredNumberScheduled == 0 {
+		return State{Ready: err == nil}, err
+	}
+	return c.unready(ctx, obj)
 }
 
 // why explains an object that Helm's rules do not call ready.
