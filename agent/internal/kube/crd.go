@@ -1,8 +1,8 @@
 package kube
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
 	"sigs.k8s.io/yaml"
@@ -42,7 +43,8 @@ const (
 )
 
 // ApplyCRD puts a definition into the cluster, unless a newer edition is
-// there, and returns when the API server serves it.
+// there, and returns when the API server serves it. One that is on its way out,
+// as after an agent that was removed a moment ago, is waited for and put back.
 func ApplyCRD(ctx context.Context, client dynamic.Interface, manifest []byte) (CRDResult, error) {
 	want := &unstructured.Unstructured{}
 	if err := yaml.Unmarshal(manifest, &want.Object); err != nil {
@@ -53,22 +55,46 @@ func ApplyCRD(ctx context.Context, client dynamic.Interface, manifest []byte) (C
 	if err != nil {
 		return "", err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, establishTimeout,
+		fmt.Errorf("custom resource definition %s was not established after %s", name, establishTimeout))
+	defer cancel()
 	crds := client.Resource(crdResource())
-	have, err := crds.Get(ctx, name, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
-	case err != nil:
-		return "", fmt.Errorf("read custom resource definition %s: %w", name, err)
-	default:
+	var (
+		result  CRDResult
+		applied types.UID
+		why     string
+	)
+	err = wait.PollUntilContextCancel(ctx, establishInterval, true, func(ctx context.Context) (established bool, err error) {
+		have, err := crds.Get(ctx, name, metav1.GetOptions{})
+		switch {
+		case apierrors.IsNotFound(err):
+			have = &unstructured.Unstructured{}
+		case err != nil:
+			return false, fmt.Errorf("read custom resource definition %s: %w", name, err)
+		case have.GetDeletionTimestamp() != nil:
+			why = "it is being deleted, and that waits for the last of its objects"
+			return false, nil
+		}
 		// An unreadable number is somebody's edit; ours replaces it.
 		if there, err := crdEdition(have); err == nil && there > edition {
-			return CRDNewer, awaitEstablished(ctx, crds, name)
+			result = CRDNewer
+		} else if result = CRDApplied; applied == "" || applied != have.GetUID() {
+			have, err = crds.Apply(ctx, name, want, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
+			if err != nil {
+				return false, fmt.Errorf("apply custom resource definition %s: %w", name, err)
+			}
+			applied = have.GetUID()
 		}
+		established, why = crdEstablished(have)
+		return established && have.GetDeletionTimestamp() == nil, nil
+	})
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %s", context.Cause(ctx), cmp.Or(why, err.Error()))
 	}
-	if _, err := crds.Apply(ctx, name, want, metav1.ApplyOptions{FieldManager: FieldManager, Force: true}); err != nil {
-		return "", fmt.Errorf("apply custom resource definition %s: %w", name, err)
+	if err != nil {
+		return "", err
 	}
-	return CRDApplied, awaitEstablished(ctx, crds, name)
+	return result, nil
 }
 
 // crdEdition reads the annotation; a definition without it is edition 0.
@@ -82,28 +108,6 @@ func crdEdition(crd *unstructured.Unstructured) (int, error) {
 		return 0, fmt.Errorf("annotation %s of custom resource definition %s is %q and must be a whole number", CRDVersionAnnotation, crd.GetName(), text)
 	}
 	return n, nil
-}
-
-// awaitEstablished waits until the API server serves the resource.
-func awaitEstablished(ctx context.Context, crds dynamic.ResourceInterface, name string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, establishTimeout,
-		fmt.Errorf("custom resource definition %s was not established after %s", name, establishTimeout))
-	defer cancel()
-	var why error
-	err := wait.PollUntilContextCancel(ctx, establishInterval, true, func(ctx context.Context) (bool, error) {
-		crd, err := crds.Get(ctx, name, metav1.GetOptions{})
-		if err != nil {
-			why = err
-			return false, nil //nolint:nilerr // asked again until the time is up
-		}
-		established, reason := crdEstablished(crd)
-		why = errors.New(reason)
-		return established, nil
-	})
-	if err != nil {
-		return fmt.Errorf("%w: %w", context.Cause(ctx), why)
-	}
-	return nil
 }
 
 func crdEstablished(crd *unstructured.Unstructured) (established bool, reason string) {

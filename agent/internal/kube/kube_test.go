@@ -4,13 +4,17 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/budecosystem/budcluster/agent/agenttest"
 	"github.com/budecosystem/budcluster/agent/internal/kube"
@@ -83,6 +87,45 @@ func TestApplyCRD(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, kube.CRDNewer, result)
 	require.Contains(t, properties(), "second", "an older agent must not take fields away")
+}
+
+// A definition is going, since its objects are, while the next agent starts.
+func TestApplyCRDWaitsForOneThatGoes(t *testing.T) {
+	t.Parallel()
+	c := clients(t)
+	_, err := kube.ApplyCRD(t.Context(), c.Dynamic, crd("plum", 1, "first"))
+	require.NoError(t, err)
+	definitions := c.Dynamic.Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
+	old, err := definitions.Get(t.Context(), "plums.test.budcluster.io", metav1.GetOptions{})
+	require.NoError(t, err)
+	plums := c.Dynamic.Resource(schema.GroupVersionResource{Group: "test.budcluster.io", Version: "v1", Resource: "plums"}).Namespace(server.Namespace(t))
+	held := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "test.budcluster.io/v1", "kind": "Plum", "metadata": map[string]any{"name": "held", "finalizers": []any{"test.budcluster.io/held"}},
+	}}
+	_, err = plums.Create(t.Context(), held, metav1.CreateOptions{})
+	require.NoError(t, err)
+	require.NoError(t, definitions.Delete(t.Context(), old.GetName(), metav1.DeleteOptions{}))
+
+	gone, err := plums.Watch(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	defer gone.Stop()
+	var applying sync.WaitGroup
+	applying.Go(func() {
+		_, err := kube.ApplyCRD(t.Context(), c.Dynamic, crd("plum", 1, "first"))
+		assert.NoError(t, err)
+	})
+	for e := range gone.ResultChan() {
+		if e.Object.(metav1.Object).GetDeletionTimestamp() != nil { //nolint:forcetypeassert // every event of this watch has one
+			break
+		}
+	}
+	_, err = plums.Patch(t.Context(), "held", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
+	require.NoError(t, err)
+	applying.Wait()
+	now, err := definitions.Get(t.Context(), old.GetName(), metav1.GetOptions{})
+	require.NoError(t, err)
+	require.NotEqual(t, old.GetUID(), now.GetUID())
+	require.Nil(t, now.GetDeletionTimestamp())
 }
 
 func TestApplyCRDRefusesNonsense(t *testing.T) {

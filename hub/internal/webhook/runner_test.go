@@ -205,11 +205,12 @@ func TestHangingReceiverDelaysNobodyElse(t *testing.T) {
 	b.hook(t, "works", other, nil)
 	b.happen(t, event.NodeAdded, uuid.Nil, "a")
 	released, wake := make(chan struct{}), make(chan struct{}, 1)
-	took := make(chan struct{}, 2)
+	hangs, took := make(chan struct{}, 1), make(chan struct{}, 2)
 	r := b.runner(t, func(cfg *webhook.RunnerConfig) {
 		cfg.Wake, cfg.Sweep = wake, time.Hour
 		cfg.Poster = posterFunc(func(ctx context.Context, p webhook.Post) (int, error) {
 			if p.URL == to.URL+"/in" {
+				hangs <- struct{}{}
 				<-released
 			}
 			status, err := b.post.Post(ctx, p)
@@ -227,6 +228,7 @@ func TestHangingReceiverDelaysNobodyElse(t *testing.T) {
 	wake <- struct{}{}
 	<-took
 	require.Equal(t, []string{"a", "b"}, other.subjects())
+	<-hangs // whose turn may come after the other's two
 	cancel()
 	close(released)
 	ended.Wait()
