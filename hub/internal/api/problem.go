@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -26,6 +24,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/invalid"
 	"github.com/budecosystem/budcluster/hub/internal/inventory"
 	"github.com/budecosystem/budcluster/hub/internal/notify"
+	"github.com/budecosystem/budcluster/hub/internal/outage"
 	"github.com/budecosystem/budcluster/hub/internal/release"
 	"github.com/budecosystem/budcluster/hub/internal/webhook"
 	"github.com/budecosystem/budcluster/hub/internal/workflow"
@@ -235,7 +234,7 @@ func elsewhere(err error) *hubapi.Problem {
 	switch {
 	case errors.As(err, &upstream):
 		return &hubapi.Problem{Status: http.StatusBadGateway, Code: hubapi.CodeUpstream, Detail: sentence(upstream.Error())}
-	case databaseAway(err):
+	case outage.OfDatabase(err):
 		return &hubapi.Problem{
 			Status: http.StatusServiceUnavailable, Code: hubapi.CodeUnavailable, RetryAfterSeconds: 5,
 			Detail: "The hub has lost its database for the moment; try again.",
@@ -260,33 +259,15 @@ func elsewhere(err error) *hubapi.Problem {
 func uploaded(err error) *hubapi.Problem {
 	foreign, is := errors.AsType[interface {
 		error
-		Temporary() bool
+		LaterMayWork() bool
 	}](err)
 	switch {
 	case !is:
 		return nil
-	case foreign.Temporary():
+	case foreign.LaterMayWork():
 		return &hubapi.Problem{Status: http.StatusBadGateway, Code: hubapi.CodeUpstream, Detail: sentence(foreign.Error())}
 	default:
 		return withFields([]hubapi.FieldError{{Field: "kubeconfig", Message: sentence(foreign.Error())}})
-	}
-}
-
-// databaseAway: it cannot be reached, says that it stops or starts, or went in
-// the middle of what it was asked, or before.
-func databaseAway(err error) bool {
-	var (
-		network  *net.OpError
-		database interface{ SQLState() string }
-		unsent   interface{ SafeToRetry() bool }
-	)
-	switch {
-	case errors.As(err, &database):
-		return strings.HasPrefix(database.SQLState(), "57P") || strings.HasPrefix(database.SQLState(), "08")
-	case errors.As(err, &unsent) && unsent.SafeToRetry():
-		return true
-	default:
-		return errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF)
 	}
 }
 

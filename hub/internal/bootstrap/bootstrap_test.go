@@ -183,7 +183,7 @@ func TestUndoAfterFailure(t *testing.T) {
 	require.NoError(t, r.Go(t.Context(), bootstrap.Order{}))
 	require.ErrorAs(t, r.Installed(t.Context(), nil), &failed)
 	require.Equal(t, install.NotInstalled, failed.Reason)
-	require.False(t, failed.Temporary())
+	require.False(t, failed.LaterMayWork())
 	_, err := r.Undo(t.Context())
 	require.NoError(t, err)
 }

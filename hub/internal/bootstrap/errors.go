@@ -21,8 +21,9 @@ type Error struct {
 // Error is the message.
 func (e *Error) Error() string { return e.Message }
 
-// Temporary reports whether the same file may work later.
-func (e *Error) Temporary() bool {
+// LaterMayWork reports whether the same file may work later. The faces know
+// this error by it.
+func (e *Error) LaterMayWork() bool {
 	switch e.Reason {
 	case install.Unreachable, install.TimedOut, install.Broken:
 		return true

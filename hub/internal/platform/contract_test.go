@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -319,8 +321,11 @@ func TestFaultOfTheHub(t *testing.T) {
 	b := setup(t, func(c *platform.Config) {
 		c.Metrics = registry
 		c.Register = func(_ context.Context, _ string, r platform.Registration) (*workflow.Workflow, error) {
-			if r.Name == "panics" {
+			switch r.Name {
+			case "panics":
 				panic(fault)
+			case "no-database":
+				return nil, fmt.Errorf("save: %w", &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("10.1.2.3: refused")})
 			}
 			return nil, fault
 		}
@@ -332,7 +337,12 @@ func TestFaultOfTheHub(t *testing.T) {
 		require.NotContains(t, text, fault.Error())
 	}
 	require.Equal(t, 2, strings.Count(b.log.String(), fault.Error()))
-	status, text := b.call(http.MethodGet, "/health", nil)
+	status, text := b.onboard(asked("no-database"), goodKubeconfig())
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	requireEnvelope(t, "no-database", status, text)
+	require.Contains(t, text, "The hub has lost its database for the moment; ask again.")
+	require.NotContains(t, text, "10.1.2.3")
+	status, text = b.call(http.MethodGet, "/health", nil)
 	taken(t, status, text)
 	_, _ = b.call("BREW", "/coffee", nil)
 	families, err := registry.Gather()

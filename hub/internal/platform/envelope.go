@@ -13,6 +13,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
 	"github.com/budecosystem/budcluster/hub/internal/invalid"
 	"github.com/budecosystem/budcluster/hub/internal/inventory"
+	"github.com/budecosystem/budcluster/hub/internal/outage"
 	"github.com/budecosystem/budcluster/hub/internal/workflow"
 	"github.com/budecosystem/budcluster/internal/logkey"
 )
@@ -93,10 +94,10 @@ func unprocessable(faults []fault) answer {
 	return answer{http.StatusUnprocessableEntity, detail{faults}}
 }
 
-// temporary is an error that says whether the same request may succeed later.
-type temporary interface {
+// uploaded is what may be wrong with an uploaded file's cluster.
+type uploaded interface {
 	error
-	Temporary() bool
+	LaterMayWork() bool
 }
 
 // problem chooses the envelope for what a rule says. at is where in the request
@@ -105,8 +106,8 @@ func (s *Server) problem(ctx context.Context, at []string, err error) answer {
 	if fields := invalid.Of(err); len(fields) > 0 {
 		return refusal(at, fields)
 	}
-	if foreign, is := errors.AsType[temporary](err); is {
-		if foreign.Temporary() {
+	if foreign, is := errors.AsType[uploaded](err); is {
+		if foreign.LaterMayWork() {
 			return failed(http.StatusServiceUnavailable, "%s", foreign)
 		}
 		return failed(http.StatusBadRequest, "%s", foreign)
@@ -117,6 +118,8 @@ func (s *Server) problem(ctx context.Context, at []string, err error) answer {
 	case errors.Is(err, cluster.ErrExists), errors.Is(err, workflow.ErrBusy), errors.Is(err, workflow.ErrFinished), errors.Is(err, workflow.ErrNotRetryable),
 		errors.Is(err, cluster.ErrRegistered), errors.Is(err, cluster.ErrUnreachable), errors.Is(err, cluster.ErrRevoked):
 		return failed(http.StatusConflict, "%s", sentence(err))
+	case outage.OfDatabase(err):
+		return failed(http.StatusServiceUnavailable, "The hub has lost its database for the moment; ask again.")
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return failed(http.StatusServiceUnavailable, "The hub could not finish in time; ask again.")
 	}
