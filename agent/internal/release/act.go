@@ -103,8 +103,16 @@ func (w *work) attempt(ctx context.Context, a Action, r Reason, o *observation) 
 		slog.String(logkey.Operation, op.Operation), slog.String(logkey.Error, w.hide.text(err.Error())))
 	o.Memory.FailedOperation, o.Memory.Permanent = op.Operation, helm.IsPermanent(err)
 	o.Memory.Failure = Reason{agentv1.PhaseFailed, code, err.Error()}
-	o.Memory.RetryAt = w.now().Add(backoff(o.Memory.Attempts))
+	o.Memory.RetryAt = w.again(o.Memory)
 	return w.tell(ctx, o, o.Memory.Failure)
+}
+
+// again is when the next attempt follows; never, after the last.
+func (w *work) again(m Memory) time.Time {
+	if m.exhausted(w.want.MaxAttempts) {
+		return time.Time{}
+	}
+	return w.now().Add(backoff(m.Attempts))
 }
 
 // adopts: the release was there before us, and stays not ours to remove.
@@ -165,7 +173,7 @@ func (w *work) fail(ctx context.Context, r Reason, o *observation) error {
 	}
 	r.Phase = agentv1.PhaseFailed
 	o.Memory.FailedOperation, o.Memory.Failure = latest.Operation, r
-	o.Memory.RetryAt = w.now().Add(backoff(o.Memory.Attempts))
+	o.Memory.RetryAt = w.again(o.Memory)
 	return w.tell(ctx, o, r)
 }
 

@@ -150,6 +150,9 @@ type Memory struct {
 	Permanent       bool
 }
 
+// exhausted reports whether trying again is over until the release changes.
+func (m Memory) exhausted(most int) bool { return m.Permanent || m.Attempts >= most }
+
 // Decide says what to do next, and why. It is pure and total: the same
 // observation gives the same answer, every observation gives one, and after
 // its action has succeeded deciding again comes to rest.

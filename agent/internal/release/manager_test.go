@@ -487,6 +487,7 @@ func TestNotReadyRollsBack(t *testing.T) {
 	t.Log(s.GetMessage())
 	require.Contains(t, s.GetMessage(), "deployment web: 0 of 1 ready: ImagePullBackOff")
 	require.Contains(t, s.GetMessage(), "gave up after 1 attempt")
+	require.Nil(t, s.GetRetryAt(), "the hub learns from it that this is the end")
 	d, err := b.typed.AppsV1().Deployments(b.target).Get(t.Context(), "web", metav1.GetOptions{})
 	require.NoError(t, err)
 	require.Equal(t, "hello:1", d.Spec.Template.Spec.Containers[0].Image)
@@ -503,6 +504,7 @@ func TestFailedInstallIsRemoved(t *testing.T) {
 		return strings.Contains(s.GetMessage(), "gave up after 2 attempts")
 	})
 	require.Equal(t, string(agentv1.PhaseFailed), s.GetPhase())
+	require.Nil(t, s.GetRetryAt())
 	_, err := b.typed.AppsV1().Deployments(b.target).Get(t.Context(), "web", metav1.GetOptions{})
 	require.True(t, apierrors.IsNotFound(err))
 }
