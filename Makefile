@@ -103,7 +103,7 @@ e2e: setup-cluster build images cluster-build ## Run the tests on a real cluster
 .PHONY: e2e-crashes
 e2e-crashes: setup-cluster build images cluster-build ## Crash agent and PostgreSQL at every step of register and remove, then hub, agent and PostgreSQL once in each run (about two hours).
 	@echo "==> crashes (about two hours; RUN=TestOthersCrashAtEveryStep takes some minutes)"
-	cd $(E2E) && CRASHES_TABLE='$(CURDIR)/dist/crashes.md' go test -json -tags=e2e,crashes -count=1 -timeout=5h -run '$(or $(RUN),TestOthersCrashAtEveryStep|TestOneCrashPerRun)' ./suite | (cd $(CURDIR) && go run ./tools/testsummary -name e2e-crashes -v)
+	cd $(E2E) && CRASHES_TABLE='$(CURDIR)/dist/crashes.md' go test -json -tags=e2e,crashes -count=1 -timeout=5h -run '$(or $(RUN),TestOthersCrashAtEveryStep|TestAbsentImage|TestOneCrashPerRun)' ./suite | (cd $(CURDIR) && go run ./tools/testsummary -name e2e-crashes -v)
 
 .PHONY: bench
 bench: setup-test kube-build ## Run the benchmarks and print them against their baselines. BENCHTIME=1x runs each once.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/budecosystem/budcluster/hub/hubapi"
 )
 
 // others are the blows beside killHub.
@@ -48,6 +50,18 @@ func TestOneCrashPerRun(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAbsentImageFailsTheRegistration: nobody has the image of HAMi's device
+// plugin. It is as TestFailedHAMiFailsTheRegistration, and takes as long.
+func TestAbsentImageFailsTheRegistration(t *testing.T) {
+	const absent = "registry.e2e.budcluster.test/absent:1"
+	f := newFailure(t)
+	w, err := f.hub.client.Register(t.Context(), hubapi.RegisterRequest{Name: f.name, Existing: true, Components: map[string]hubapi.ComponentWish{
+		"hami": {Wanted: "yes", Values: map[string]any{"standin": map[string]any{"fakegpu": absent}}},
+	}})
+	require.NoError(t, err)
+	f.requireHAMi(t, finished(t, f.hub, w.ID).ID, absent, "Image")
 }
 
 // only is a choice of the i-th boundary.

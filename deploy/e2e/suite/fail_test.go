@@ -1,4 +1,4 @@
-//go:build e2e && crashes
+//go:build e2e
 
 package suite_test
 
@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,70 +15,76 @@ import (
 	"github.com/budecosystem/budcluster/hub/hubapi"
 )
 
-// TestFailedHAMiFailsTheRegistration: what keeps HAMi's pods from running is why
-// the registration failed, in the pod's own words, for programs and for people.
-// What the run installed is gone again; the agent, which a person installed,
-// stays connected.
+// TestFailedHAMiFailsTheRegistration: HAMi's device plugin ends with a message.
+// That it does so is why the registration failed, in the pod's own words, for
+// programs and for people. What the run installed is gone again; the agent,
+// which a person installed, stays connected.
 func TestFailedHAMiFailsTheRegistration(t *testing.T) {
-	node := pretendGPUs(t)
+	const why, key = "cannot initialise NVML: driver not loaded", "fail.e2e.budcluster.test/hami-device-plugin"
+	f := newFailure(t)
+	annotate(t, f.node, map[string]any{key: why})
+	mended := sync.OnceFunc(func() { annotate(t, f.node, map[string]any{key: nil}) })
+	defer mended()
+	w, err := f.hub.client.Register(t.Context(), hubapi.RegisterRequest{
+		Name: f.name, Existing: true, Components: map[string]hubapi.ComponentWish{"hami": {Wanted: "yes"}},
+	})
+	require.NoError(t, err)
+	out, err := f.hub.cliError(t, "workflow", "watch", w.ID)
+	require.Error(t, err, "the command line's status says so too")
+	t.Logf("$ budcluster workflow watch %s\n%s", w.ID, out)
+	mended()
+	f.requireHAMi(t, w.ID, why)
+}
+
+// failure is a cluster in which HAMi is going to fail, with a hub.
+type failure struct {
+	*site
+	node, agent string
+	before      map[thing]string
+	started     time.Time
+}
+
+func newFailure(t *testing.T) *failure {
+	t.Helper()
+	f := &failure{node: pretendGPUs(t)}
 	overlay, _ := standIns(t)
 	hasty(t, filepath.Join(overlay, "hami.yaml"))
-	s := own(t, "--components-dir", overlay)
-	before, agent := undisturbed(t), s.awaitState(t, hubapi.ClusterConnected, time.Minute).Session.Instance
+	f.site = own(t, "--components-dir", overlay)
+	f.before, f.agent = undisturbed(t), f.awaitState(t, hubapi.ClusterConnected, time.Minute).Session.Instance
+	f.started = time.Now()
+	return f
+}
 
-	failed := func(t *testing.T, w hubapi.Workflow, started time.Time, reasons ...string) {
-		t.Helper()
-		require.Equal(t, hubapi.WorkflowFailed, w.Status)
-		step := stepOf(t, w, "component/hami")
-		require.Equal(t, hubapi.StepFailed, step.Status)
-		shown := s.hub.cli(t, "workflow", "show", w.ID)
-		t.Logf("$ budcluster workflow show %s\n%s", w.ID, shown)
-		event := s.hub.endOf(t, w.ID)
-		for _, reason := range append(reasons, "hami-device-plugin") {
-			for where, text := range map[string]string{"workflow": w.Message, "step": step.Message, "command line": unwrapped(shown), "event": event.Message} {
-				require.Contains(t, text, reason, where)
-			}
-		}
-		for _, later := range []string{"component/prometheus-stack", "inventory"} {
-			require.NotEqual(t, hubapi.StepCompleted, stepOf(t, w, later).Status, later)
-		}
-		awaitAsBefore(t, before)
-		now := s.cluster(t)
-		require.Equal(t, hubapi.ClusterConnected, now.State)
-		require.Equal(t, agent, now.Session.Instance, "the same agent, on the same connection")
-		measured(t, "a registration that HAMi failed, and taken back: %s", time.Since(started).Round(100*time.Millisecond))
+// requireHAMi requires that the registration failed with HAMi, for the reasons,
+// as soon as the agent gave up, and that all is as before.
+func (f *failure) requireHAMi(t *testing.T, id string, reasons ...string) {
+	t.Helper()
+	w, err := f.hub.client.Workflow(t.Context(), id)
+	require.NoError(t, err)
+	require.Equal(t, hubapi.WorkflowFailed, w.Status)
+	for _, installed := range []string{"component/nfd", "component/nvidia-gpu-operator"} {
+		require.Equal(t, hubapi.StepCompleted, stepOf(t, w, installed).Status, installed)
 	}
-
-	t.Run("no-image", func(t *testing.T) {
-		started := time.Now()
-		w, err := s.hub.client.Register(t.Context(), hubapi.RegisterRequest{Name: s.name, Existing: true, Components: map[string]hubapi.ComponentWish{
-			"hami": {Wanted: "yes", Values: map[string]any{"standin": map[string]any{"fakegpu": "registry.e2e.budcluster.test/absent:1"}}},
-		}})
-		require.NoError(t, err)
-		w = finished(t, s.hub, w.ID)
-		for _, installed := range []string{"component/nfd", "component/nvidia-gpu-operator"} {
-			require.Equal(t, hubapi.StepCompleted, stepOf(t, w, installed).Status, installed)
+	step := stepOf(t, w, "component/hami")
+	require.Equal(t, hubapi.StepFailed, step.Status)
+	require.NotContains(t, step.Message, "not done after", "the agent gave up, and that was heard")
+	shown := f.hub.cli(t, "workflow", "show", w.ID)
+	t.Logf("$ budcluster workflow show %s\n%s", w.ID, shown)
+	event := f.hub.endOf(t, w.ID)
+	for _, reason := range append(reasons, "hami-device-plugin") {
+		for where, text := range map[string]string{"workflow": w.Message, "step": step.Message, "command line": unwrapped(shown), "event": event.Message} {
+			require.Contains(t, text, reason, where)
 		}
-		failed(t, w, started, "registry.e2e.budcluster.test/absent:1", "Image")
-		proved(t, "an image that nobody has: %s", w.Message)
-	})
-	t.Run("crash", func(t *testing.T) {
-		const why, key = "cannot initialise NVML: driver not loaded", "fail.e2e.budcluster.test/hami-device-plugin"
-		annotate(t, node, map[string]any{key: why})
-		defer annotate(t, node, map[string]any{key: nil})
-		started := time.Now()
-		w, err := s.hub.client.Register(t.Context(), hubapi.RegisterRequest{Name: s.name, Existing: true, Components: map[string]hubapi.ComponentWish{
-			"hami": {Wanted: "yes"},
-		}})
-		require.NoError(t, err)
-		out, err := s.hub.cliError(t, "workflow", "watch", w.ID)
-		require.Error(t, err, "the command line's status says so too")
-		t.Logf("$ budcluster workflow watch %s\n%s", w.ID, out)
-		w, err = s.hub.client.Workflow(t.Context(), w.ID)
-		require.NoError(t, err)
-		failed(t, w, started, why)
-		proved(t, "a device plugin that ends at once: %s", w.Message)
-	})
+	}
+	for _, later := range []string{"component/prometheus-stack", "inventory"} {
+		require.NotEqual(t, hubapi.StepCompleted, stepOf(t, w, later).Status, later)
+	}
+	awaitAsBefore(t, f.before)
+	now := f.cluster(t)
+	require.Equal(t, hubapi.ClusterConnected, now.State)
+	require.Equal(t, f.agent, now.Session.Instance, "the same agent, on the same connection")
+	measured(t, "a registration that HAMi failed, and taken back: %s", time.Since(f.started).Round(100*time.Millisecond))
+	proved(t, "a failing HAMi fails the registration: %s", w.Message)
 }
 
 // hasty makes a component of the overlay fail soon: the chart's own hooks are
