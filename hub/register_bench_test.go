@@ -203,7 +203,7 @@ func registerAtOnce(b *testing.B, h *hubtest.Hub, n int) (overheads []int64) {
 			}
 			for err == nil && !w.Status.Terminal() {
 				select {
-				case <-time.After(500 * time.Millisecond): // seldom: it is no part of what is measured
+				case <-time.After(2 * time.Second): // seldom: it is no part of what is measured
 				case <-ctx.Done():
 				}
 				w, err = h.Client.Workflow(ctx, w.ID)

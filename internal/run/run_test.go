@@ -173,3 +173,16 @@ func TestEach(t *testing.T) {
 		require.NoError(t, run.Each(t.Context(), 3, nil, func(context.Context, int) error { return errBroken }))
 	})
 }
+
+func TestSleep(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		require.True(t, run.Sleep(t.Context(), time.Minute))
+		require.Equal(t, time.Minute, time.Since(began))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.False(t, run.Sleep(ctx, time.Hour))
+		require.Equal(t, time.Minute+time.Second, time.Since(began))
+	})
+}

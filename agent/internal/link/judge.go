@@ -14,6 +14,7 @@ import (
 	"github.com/budecosystem/budcluster/internal/backoff"
 	"github.com/budecosystem/budcluster/internal/logkey"
 	"github.com/budecosystem/budcluster/internal/pki"
+	"github.com/budecosystem/budcluster/internal/run"
 	agentv1 "github.com/budecosystem/budcluster/proto/agent/v1"
 )
 
@@ -150,12 +151,8 @@ func (l *Link) tell(ctx context.Context, reason, message string) {
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
+	if run.Sleep(ctx, d) {
 		return nil
 	}
+	return ctx.Err()
 }

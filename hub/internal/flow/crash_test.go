@@ -95,12 +95,16 @@ type mortal struct {
 	k *killer
 }
 
-func (m mortal) Begin(ctx context.Context, of uuid.UUID, step string) (*workflow.Turn, error) {
-	return around(m.k, of, func() (*workflow.Turn, error) { return m.Service.Begin(ctx, of, step) })
+func (m mortal) Begin(ctx context.Context, of uuid.UUID) (*workflow.Turn, error) {
+	return around(m.k, of, func() (*workflow.Turn, error) { return m.Service.Begin(ctx, of) })
 }
 
-func (m mortal) Settle(ctx context.Context, t *workflow.Turn, sequence int64, o workflow.Outcome) (bool, error) {
-	return around(m.k, t.Workflow.ID, func() (bool, error) { return m.Service.Settle(ctx, t, sequence, o) })
+func (m mortal) Settle(ctx context.Context, t *workflow.Turn, sequence int64, o workflow.Outcome) (next *workflow.Turn, again bool, err error) {
+	next, err = around(m.k, t.Workflow.ID, func() (n *workflow.Turn, err error) {
+		n, again, err = m.Service.Settle(ctx, t, sequence, o)
+		return n, err
+	})
+	return next, again, err
 }
 
 func (m mortal) Undo(ctx context.Context, of uuid.UUID) error {

@@ -32,6 +32,9 @@ const (
 	burst = 20
 	// history is after how many looks the engine's history begins anew.
 	history = 100
+	// atOnce is how many looks run at a time, and patience how long each counts.
+	atOnce   = 8
+	patience = 250 * time.Millisecond
 	// LookLimit is how long one look may take; then it is tried again.
 	LookLimit = 5 * time.Minute
 	// undoLimit is how long taking back may take in all. Each effect has
@@ -70,9 +73,8 @@ type Book interface {
 
 // Record is the part of workflow.Service that a Runner needs.
 type Record interface {
-	Get(ctx context.Context, ref string) (*workflow.Workflow, error)
-	Begin(ctx context.Context, workflowID uuid.UUID, step string) (*workflow.Turn, error)
-	Settle(ctx context.Context, t *workflow.Turn, sequence int64, o workflow.Outcome) (again bool, err error)
+	Begin(ctx context.Context, workflowID uuid.UUID) (*workflow.Turn, error)
+	Settle(ctx context.Context, t *workflow.Turn, sequence int64, o workflow.Outcome) (next *workflow.Turn, again bool, err error)
 	Undo(ctx context.Context, workflowID uuid.UUID) error
 	BeginUndo(ctx context.Context, workflowID uuid.UUID) (*workflow.Turn, error)
 	Park(ctx context.Context, t *workflow.Turn, sequence int64, o workflow.Outcome) (again bool, err error)
@@ -97,6 +99,7 @@ type Runner struct {
 	book   Book
 	log    *slog.Logger
 	now    func() time.Time
+	hands  hands
 }
 
 // New checks cfg and makes the Runner.
@@ -104,7 +107,7 @@ func New(cfg Config) (*Runner, error) {
 	if cfg.Record == nil || cfg.Book == nil || cfg.Logger == nil {
 		return nil, errors.New("flow: a record, a book and a logger are needed")
 	}
-	r := &Runner{record: cfg.Record, book: cfg.Book, log: cfg.Logger, now: cfg.Now}
+	r := &Runner{record: cfg.Record, book: cfg.Book, log: cfg.Logger, now: cfg.Now, hands: make(hands, atOnce)}
 	if r.now == nil {
 		r.now = time.Now
 	}

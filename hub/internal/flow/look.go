@@ -16,6 +16,11 @@ import (
 // need no waiting are one activity together: each for itself would cost the
 // engine two commits, and in a registration most are of that kind.
 func (r *Runner) look(ctx context.Context, p place) (verdict, error) {
+	done, err := r.hands.take(ctx)
+	if err != nil {
+		return verdict{}, err
+	}
+	defer done()
 	for range burst {
 		v, err := r.once(ctx, p)
 		if err != nil || v.Next != nextLook {
@@ -25,39 +30,32 @@ func (r *Runner) look(ctx context.Context, p place) (verdict, error) {
 	return verdict{Next: nextLook}, nil
 }
 
-// once does the next thing that a workflow needs.
+// once does the next thing that a workflow needs, or the next steps.
 func (r *Runner) once(ctx context.Context, p place) (verdict, error) {
-	w, err := r.record.Get(ctx, p.ID.String())
+	t, err := r.record.Begin(ctx, p.ID)
 	if errors.Is(err, workflow.ErrNotFound) { // over for so long that its record is gone
 		return verdict{Next: nextDone}, nil
 	}
 	if err != nil {
-		return verdict{}, fmt.Errorf("look at workflow %s: %w", p.ID, err)
+		return verdict{}, err //nolint:wrapcheck // a sentence already
 	}
-	switch {
+	for t.Step != nil {
+		next, v, err := r.step(ctx, t, p.Sequence)
+		if err != nil || next == nil {
+			return v, err
+		}
+		t = next
+	}
+	switch w := t.Workflow; {
 	case w.Status.Terminal():
 		return verdict{Next: nextDone}, nil
 	case w.Status == workflow.StatusUndoing:
 		return r.undo(ctx, w, p.Sequence)
-	}
-	if w.UndoingSince() != nil {
+	case w.UndoingSince() != nil:
 		return verdict{Next: nextLook}, r.record.Undo(ctx, w.ID) //nolint:wrapcheck // a sentence already
-	}
-	step := current(w)
-	if step == nil {
+	default:
 		return r.finish(ctx, w)
 	}
-	return r.step(ctx, w, step.Name, p.Sequence)
-}
-
-// current is the first step that is not over; nil when there is none.
-func current(w *workflow.Workflow) *workflow.Step {
-	for i := range w.Steps {
-		if !w.Steps[i].Status.Settled() {
-			return &w.Steps[i]
-		}
-	}
-	return nil
 }
 
 func (r *Runner) finish(ctx context.Context, w *workflow.Workflow) (verdict, error) {
@@ -67,29 +65,24 @@ func (r *Runner) finish(ctx context.Context, w *workflow.Workflow) (verdict, err
 	return verdict{Next: nextDone}, nil
 }
 
-// step opens a look at a step, carries it out and records what came of it.
-func (r *Runner) step(ctx context.Context, w *workflow.Workflow, name string, sequence int64) (verdict, error) {
-	t, err := r.record.Begin(ctx, w.ID, name)
-	if err != nil {
-		return verdict{}, err //nolint:wrapcheck // a sentence already
-	}
-	if t.Workflow.Status.Terminal() || t.Step.Status.Settled() {
-		return verdict{Next: nextLook}, nil
-	}
-	def, known := r.book.Step(w.Kind, name)
+// step carries a step out and records what came of it. It returns the look at
+// the next step, or what to do when there is none now.
+func (r *Runner) step(ctx context.Context, t *workflow.Turn, sequence int64) (next *workflow.Turn, v verdict, err error) {
+	def, known := r.book.Step(t.Workflow.Kind, t.Step.Name)
 	o := r.outcome(ctx, t, def, known)
 	if ctx.Err() != nil { // the hub stops; another replica looks
-		return verdict{}, context.Cause(ctx)
+		return nil, verdict{}, context.Cause(ctx)
 	}
 	o = r.bound(t, def, o)
-	again, err := r.record.Settle(ctx, t, sequence, o)
-	if err != nil {
-		return verdict{}, err //nolint:wrapcheck // a sentence already
+	next, again, err := r.record.Settle(ctx, t, sequence, o)
+	switch {
+	case err != nil:
+		return nil, verdict{}, err //nolint:wrapcheck // a sentence already
+	case again || o.Status != workflow.StepWaiting:
+		return next, verdict{Next: nextLook}, nil
+	default:
+		return nil, r.wait(o), nil
 	}
-	if o.Status == workflow.StepWaiting && !again {
-		return r.wait(o), nil
-	}
-	return verdict{Next: nextLook}, nil
 }
 
 func (r *Runner) outcome(ctx context.Context, t *workflow.Turn, def Step, known bool) workflow.Outcome {

@@ -135,9 +135,9 @@ func (b *bundle) nodes(id uuid.UUID, nodes ...facts.Node) {
 
 func (b *bundle) complete(w *workflow.Workflow) {
 	b.t.Helper()
-	turn, err := b.workflows.Begin(b.t.Context(), w.ID, "inventory")
+	turn, err := b.workflows.Begin(b.t.Context(), w.ID)
 	require.NoError(b.t, err)
-	_, err = b.workflows.Settle(b.t.Context(), turn, 1, workflow.Completed("done"))
+	_, _, err = b.workflows.Settle(b.t.Context(), turn, 1, workflow.Completed("done"))
 	require.NoError(b.t, err)
 	_, err = b.workflows.Finish(b.t.Context(), w.ID)
 	require.NoError(b.t, err)

@@ -89,10 +89,11 @@ func (b *bundle) begin(tb testing.TB, kind workflow.Kind, steps []workflow.Step,
 // step takes one step, twice, as an engine does that has lost its memory.
 func (b *bundle) step(tb testing.TB, w *workflow.Workflow, name string, o workflow.Outcome) {
 	tb.Helper()
+	turn, err := b.workflows.Begin(tb.Context(), w.ID)
+	require.NoError(tb, err)
+	require.Equal(tb, name, turn.Step.Name)
 	for sequence := range int64(2) {
-		turn, err := b.workflows.Begin(tb.Context(), w.ID, name)
-		require.NoError(tb, err)
-		_, err = b.workflows.Settle(tb.Context(), turn, sequence, o)
+		_, _, err = b.workflows.Settle(tb.Context(), turn, sequence, o)
 		require.NoError(tb, err)
 	}
 }

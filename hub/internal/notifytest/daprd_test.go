@@ -56,9 +56,9 @@ func TestThroughARealSidecar(t *testing.T) {
 			Kind: kind, ClusterName: "edge", Input: struct{}{}, Reply: json.RawMessage(reply), Steps: []workflow.Step{{Name: "all", Title: "All", Milestone: milestone}},
 		})
 		require.NoError(t, err)
-		turn, err := workflows.Begin(t.Context(), w.ID, "all")
+		turn, err := workflows.Begin(t.Context(), w.ID)
 		require.NoError(t, err)
-		_, err = workflows.Settle(t.Context(), turn, 1, o)
+		_, _, err = workflows.Settle(t.Context(), turn, 1, o)
 		require.NoError(t, err)
 		_, err = workflows.Finish(t.Context(), w.ID)
 		require.NoError(t, err)

@@ -368,14 +368,14 @@ func (b *bundle) complete(w *workflow.Workflow) { b.end(w, workflow.Completed("d
 
 func (b *bundle) end(w *workflow.Workflow, o workflow.Outcome) {
 	b.t.Helper()
-	for i, s := range w.Steps {
-		turn, err := b.workflows.Begin(b.t.Context(), w.ID, s.Name)
+	for i := range w.Steps {
+		turn, err := b.workflows.Begin(b.t.Context(), w.ID)
 		require.NoError(b.t, err)
 		last := o
 		if i == len(w.Steps)-1 && o.Status == workflow.StepCompleted && last.Result == nil {
 			last.Result = json.RawMessage(`{}`)
 		}
-		_, err = b.workflows.Settle(b.t.Context(), turn, int64(i), last)
+		_, _, err = b.workflows.Settle(b.t.Context(), turn, int64(i), last)
 		require.NoError(b.t, err)
 		if o.Status == workflow.StepFailed {
 			break

@@ -31,8 +31,11 @@ const (
 	SentFor = 3 * 24 * time.Hour
 	DeadFor = 30 * 24 * time.Hour
 	// lease outlives an attempt, and is renewed with each.
-	lease      = time.Minute
-	atOnce     = 16
+	lease  = time.Minute
+	atOnce = 16
+	// breath is the least time between two looks: what happens meanwhile is told
+	// after one.
+	breath     = 100 * time.Millisecond
 	turnEvents = 100
 	retryFirst = time.Second
 	retryMost  = 10 * time.Minute
@@ -91,6 +94,10 @@ func (r *Runner) Run(ctx context.Context) error {
 	for {
 		_, err := r.man(ctx, crew)
 		r.warn(ctx, errors.Join(err, crew.Errors()))
+		if !run.Sleep(ctx, breath) {
+			r.warn(context.WithoutCancel(ctx), crew.Wait())
+			return nil
+		}
 		select {
 		case <-ctx.Done():
 			r.warn(context.WithoutCancel(ctx), crew.Wait())

@@ -30,6 +30,10 @@ const (
 	// engine is asked for it. One that waits is looked at twice in that time.
 	DefaultSilence = time.Minute
 	dispatchBatch  = 100
+	// breath is the least time between two dispatches: what happens meanwhile is
+	// dispatched together. A hundred clusters that register make a thousand events
+	// a second, and each woke the dispatcher for itself.
+	breath = 10 * time.Millisecond
 	// atOnce is how many the engine is told at once: it commits together what
 	// comes together. One by one, a hundred clusters that come back at the same
 	// moment waited for seconds.
@@ -103,6 +107,9 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	for {
 		if err := d.Dispatch(ctx); err != nil && ctx.Err() == nil {
 			d.cfg.Logger.WarnContext(ctx, "workflows were not dispatched; it is tried again", slog.Any(logkey.Error, err))
+		}
+		if !run.Sleep(ctx, breath) {
+			return nil
 		}
 		select {
 		case <-ctx.Done():

@@ -105,7 +105,7 @@ func TestDispatcherWakesWhoWaitsForIt(t *testing.T) {
 	require.NoError(t, d.Dispatch(t.Context()))
 	require.Equal(t, []string{told, told}, e.raised, "again if nobody took it")
 
-	turn, err := b.Begin(t.Context(), w.ID, "connect")
+	turn, err := b.Begin(t.Context(), w.ID)
 	require.NoError(t, err)
 	require.Positive(t, turn.Step.Waited)
 	for range 20 {
@@ -182,7 +182,7 @@ func TestDispatcherRestartsWhatTheEngineLost(t *testing.T) {
 	require.Empty(t, e.restarted, "the engine has it")
 
 	b.pass(workflow.DefaultSilence)
-	_, err := b.Begin(t.Context(), w.ID, "connect")
+	_, err := b.Begin(t.Context(), w.ID)
 	require.NoError(t, err)
 	require.NoError(t, d.Dispatch(t.Context()))
 	require.Len(t, e.asked, 1, "a look is a sign of life")

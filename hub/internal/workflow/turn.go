@@ -57,7 +57,9 @@ func Waiting(message string, deadline time.Time, subjects ...string) Outcome {
 // Turn is one look at a step.
 type Turn struct {
 	Workflow *Workflow
-	Step     *Step
+	// Step is nil when there is nothing to look at: all are over, or what was
+	// made is to be taken back.
+	Step *Step
 	// Seen is the newest event before the look: what came after it may not be
 	// in what was seen.
 	Seen int64
@@ -67,50 +69,69 @@ type Turn struct {
 	was StepStatus // before the look
 }
 
-// Begin opens a look at a step. A step that is settled already, and one of a
-// finished workflow, is returned as it is.
-func (s *Service) Begin(ctx context.Context, workflowID uuid.UUID, step string) (t *Turn, err error) {
+// Begin opens a look at the first step that is not over.
+func (s *Service) Begin(ctx context.Context, workflowID uuid.UUID) (t *Turn, err error) {
 	err = s.store.InTx(ctx, func(ctx context.Context) error {
 		w, err := s.store.WorkflowLook(ctx, workflowID, s.now().UTC())
 		if err != nil {
 			return err
 		}
-		t = &Turn{Workflow: w, Step: w.step(step), Cancelled: w.CancelledAt != nil}
-		if t.Step == nil {
-			return fmt.Errorf("it has no step %q", step)
-		}
-		if t.Seen, err = s.store.EventLatest(ctx); err != nil {
-			return err
-		}
 		woken, err := s.store.WaitTake(ctx, w.ID)
-		if err != nil || w.Status.Terminal() || t.Step.Status.Settled() {
+		if err != nil {
 			return err
 		}
-		now := s.now().UTC()
-		if woken != nil {
-			until := now
-			if woken.At != nil && woken.At.Before(now) {
-				until = *woken.At
-			}
-			t.Step.Waited += max(until.Sub(woken.Since), 0)
-		}
-		if t.Step.StartedAt == nil {
-			t.Step.StartedAt = &now
-		}
-		t.was = t.Step.Status
-		t.Step.Status, t.Step.Evaluations = StepRunning, t.Step.Evaluations+1
-		if w.Status == StatusPending {
-			w.Status = StatusRunning
-			if err := s.store.WorkflowUpdate(ctx, w); err != nil {
-				return err
-			}
-		}
-		return s.store.StepUpdate(ctx, w.ID, *t.Step)
+		t, err = s.open(ctx, w, woken)
+		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("begin step %s of workflow %s: %w", step, workflowID, err)
+		return nil, fmt.Errorf("begin a look at workflow %s: %w", workflowID, err)
 	}
 	return t, nil
+}
+
+// open writes down that a look begins, after a wait if there was one.
+func (s *Service) open(ctx context.Context, w *Workflow, woken *Woken) (t *Turn, err error) {
+	t = &Turn{Workflow: w, Cancelled: w.CancelledAt != nil}
+	if t.Seen, err = s.store.EventLatest(ctx); err != nil {
+		return nil, err
+	}
+	step := w.current()
+	if step == nil {
+		return t, nil
+	}
+	now := s.now().UTC()
+	if woken != nil {
+		until := now
+		if woken.At != nil && woken.At.Before(now) {
+			until = *woken.At
+		}
+		step.Waited += max(until.Sub(woken.Since), 0)
+	}
+	if step.StartedAt == nil {
+		step.StartedAt = &now
+	}
+	t.Step, t.was = step, step.Status
+	step.Status, step.Evaluations = StepRunning, step.Evaluations+1
+	if w.Status == StatusPending {
+		w.Status = StatusRunning
+		if err := s.store.WorkflowUpdate(ctx, w); err != nil {
+			return nil, err
+		}
+	}
+	return t, s.store.StepUpdate(ctx, w.ID, *step)
+}
+
+// current is the first step that is not over, of a workflow that goes on.
+func (w *Workflow) current() *Step {
+	if w.Status.Terminal() || w.Status == StatusUndoing || w.UndoingSince() != nil {
+		return nil
+	}
+	for i := range w.Steps {
+		if !w.Steps[i].Status.Settled() {
+			return &w.Steps[i]
+		}
+	}
+	return nil
 }
 
 func (w *Workflow) step(name string) *Step {
@@ -122,73 +143,80 @@ func (w *Workflow) step(name string) *Step {
 	return nil
 }
 
-// Settle records what a look came to. For a step that waits it returns whether
-// something that it waits for has changed since it looked: then it must look
-// again at once. So must a look that is over when a later one has begun, such
-// as that of a replica that was frozen: nothing is recorded of it.
-func (s *Service) Settle(ctx context.Context, t *Turn, sequence int64, o Outcome) (again bool, err error) {
-	w, late := t.Workflow, false
+// Settle records what a look came to. When the step is over it opens the look
+// at the next one, in the same transaction: most steps of a workflow need no
+// waiting, and a commit each is what they cost. For a step that waits it returns
+// whether something that it waits for has changed since it looked: then it must
+// look again at once. So must a look that is over when a later one has begun,
+// such as that of a replica that was frozen: nothing is recorded of it.
+func (s *Service) Settle(ctx context.Context, t *Turn, sequence int64, o Outcome) (next *Turn, again bool, err error) {
+	late := false
 	err = s.store.InTx(ctx, func(ctx context.Context) error {
-		if w, err = s.store.WorkflowLock(ctx, t.Workflow.ID); err != nil {
+		w, err := s.store.WorkflowLock(ctx, t.Workflow.ID)
+		if err != nil {
 			return err
 		}
 		step := w.step(t.Step.Name)
-		if w.Status.Terminal() || step.Status.Settled() {
+		if late = w.Status.Terminal() || step.Status.Settled() || step.Evaluations != t.Step.Evaluations; late {
 			return nil
 		}
-		if late = step.Evaluations != t.Step.Evaluations; late {
-			return nil
-		}
-		changed := t.was != o.Status || step.Message != o.Message
-		*step = *t.Step
-		now := s.now().UTC()
-		step.Status, step.Reason, step.Message = o.Status, o.Reason, o.Message
-		if o.Status.Settled() {
-			step.FinishedAt = &now
-		}
-		w.adopt(o)
-		w.ETA = w.remaining()
-		if err := s.write(ctx, w, step); err != nil {
-			return err
-		}
-		if o.Status == StepWaiting {
-			wait := Wait{WorkflowID: w.ID, Sequence: sequence, ClusterID: w.ClusterID, Subjects: o.Subjects, Since: now, Deadline: o.Deadline, Seen: t.Seen}
-			if err := s.store.WaitPut(ctx, wait); err != nil {
-				return err
-			}
-		}
-		if !changed {
-			return nil
-		}
-		if err := s.record(ctx, w, event.WorkflowStep, actor, stepMessage(w, step), step); err != nil {
-			return err
-		}
-		return s.announce(ctx, w, step)
+		again = o.Status == StepWaiting && w.CancelledAt != nil && !t.Cancelled
+		next, err = s.settle(ctx, w, step, t, sequence, o)
+		return err
 	})
-	if err != nil {
-		return false, fmt.Errorf("settle step %s of workflow %s: %w", t.Step.Name, t.Workflow.ID, err)
+	switch {
+	case err != nil:
+		return nil, false, fmt.Errorf("settle step %s of workflow %s: %w", t.Step.Name, t.Workflow.ID, err)
+	case late:
+		return nil, true, nil
+	case o.Status != StepWaiting || again:
+		return next, again, nil
 	}
-	if late {
-		return true, nil
+	again, err = s.missed(ctx, t, o)
+	return nil, again, err
+}
+
+// settle writes the outcome into the workflow, which is locked, and opens the
+// next look if there is one to be made now.
+func (s *Service) settle(ctx context.Context, w *Workflow, step *Step, t *Turn, sequence int64, o Outcome) (next *Turn, err error) {
+	changed := t.was != o.Status || step.Message != o.Message
+	*step = *t.Step
+	now := s.now().UTC()
+	step.Status, step.Reason, step.Message = o.Status, o.Reason, o.Message
+	if o.Status.Settled() {
+		step.FinishedAt = &now
 	}
-	t.Workflow, t.Step = w, w.step(t.Step.Name)
-	if t.Step.Status != StepWaiting {
-		return false, nil
+	w.adopt(o)
+	w.ETA = w.remaining()
+	if err := s.write(ctx, w, step); err != nil {
+		return nil, err
 	}
-	return s.missed(ctx, t, o)
+	t.Workflow, t.Step = w, step
+	if o.Status == StepWaiting {
+		wait := Wait{WorkflowID: w.ID, Sequence: sequence, ClusterID: w.ClusterID, Subjects: o.Subjects, Since: now, Deadline: o.Deadline, Seen: t.Seen}
+		if err := s.store.WaitPut(ctx, wait); err != nil {
+			return nil, err
+		}
+	}
+	if changed {
+		if err := s.record(ctx, w, event.WorkflowStep, actor, stepMessage(w, step), step); err != nil {
+			return nil, err
+		}
+		if err := s.announce(ctx, w, step); err != nil {
+			return nil, err
+		}
+	}
+	if !o.Status.Settled() {
+		return nil, nil //nolint:nilnil // the step goes on
+	}
+	return s.open(ctx, w, nil)
 }
 
 // missed closes the gap between the look and the wait: who changes something
 // after the wait is committed finds it, and what changed before is found here.
+// Who cancels holds the workflow's lock, so that is before or after, too.
 func (s *Service) missed(ctx context.Context, t *Turn, o Outcome) (bool, error) {
-	now, err := s.store.WorkflowByID(ctx, t.Workflow.ID)
-	if err != nil {
-		return false, fmt.Errorf("look for a cancellation of workflow %s: %w", t.Workflow.ID, err)
-	}
-	if now.CancelledAt != nil && !t.Cancelled {
-		return true, nil
-	}
-	changed, err := s.store.EventsSince(ctx, now.ClusterID, t.Seen, o.Subjects)
+	changed, err := s.store.EventsSince(ctx, t.Workflow.ClusterID, t.Seen, o.Subjects)
 	if err != nil {
 		return false, fmt.Errorf("look for changes since event %d: %w", t.Seen, err)
 	}

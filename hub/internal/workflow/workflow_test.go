@@ -89,9 +89,10 @@ func (b *bundle) request() workflow.Request {
 // look begins a look at a step and settles it with o.
 func (b *bundle) look(tb testing.TB, w *workflow.Workflow, step string, o workflow.Outcome) (again bool) {
 	tb.Helper()
-	turn, err := b.Begin(tb.Context(), w.ID, step)
+	turn, err := b.Begin(tb.Context(), w.ID)
 	require.NoError(tb, err)
-	again, err = b.Settle(tb.Context(), turn, 1, o)
+	require.Equal(tb, step, turn.Step.Name)
+	_, again, err = b.Settle(tb.Context(), turn, 1, o)
 	require.NoError(tb, err)
 	return again
 }
@@ -261,10 +262,10 @@ func TestCancelWakesAndIsSeen(t *testing.T) {
 	due, err := b.store.WaitDue(t.Context(), b.clock(), b.clock(), 10)
 	require.NoError(t, err)
 	require.Equal(t, []workflow.Due{{WorkflowID: w.ID, Sequence: 1}}, due)
-	turn, err := b.Begin(t.Context(), w.ID, "connect")
+	turn, err := b.Begin(t.Context(), w.ID)
 	require.NoError(t, err)
 	require.True(t, turn.Cancelled)
-	_, err = b.Settle(t.Context(), turn, 2, workflow.Outcome{Status: workflow.StepCancelled})
+	_, _, err = b.Settle(t.Context(), turn, 2, workflow.Outcome{Status: workflow.StepCancelled})
 	require.NoError(t, err)
 	done, err := b.Finish(t.Context(), w.ID)
 	require.NoError(t, err)
@@ -288,10 +289,10 @@ func TestChangeDuringTheLookMeansAnotherLook(t *testing.T) {
 		"the subject":    {event.ReleaseStatus, "nfd", true},
 		"something else": {event.ReleaseStatus, "other", false},
 	} {
-		turn, err := b.Begin(t.Context(), w.ID, "connect")
+		turn, err := b.Begin(t.Context(), w.ID)
 		require.NoError(t, err)
 		b.happens(t, test.kind, test.subject)
-		again, err := b.Settle(t.Context(), turn, 1, workflow.Waiting("", b.clock().Add(time.Hour), "cluster", "release/nfd"))
+		_, again, err := b.Settle(t.Context(), turn, 1, workflow.Waiting("", b.clock().Add(time.Hour), "cluster", "release/nfd"))
 		require.NoError(t, err)
 		require.Equal(t, test.again, again, name)
 	}
@@ -301,17 +302,26 @@ func TestSettledStepsStaySettled(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	w := b.start(t)
-	b.look(t, w, "connect", workflow.Completed("first"))
-	turn, err := b.Begin(t.Context(), w.ID, "connect")
+	turn, err := b.Begin(t.Context(), w.ID)
 	require.NoError(t, err)
-	require.Equal(t, workflow.StepCompleted, turn.Step.Status)
-	_, err = b.Settle(t.Context(), turn, 2, workflow.Failed("Late", "a replay"))
+	next, again, err := b.Settle(t.Context(), turn, 1, workflow.Completed("first"))
 	require.NoError(t, err)
+	require.False(t, again)
+	require.Equal(t, "nfd", next.Step.Name, "the look at the next step is open")
+	require.Equal(t, workflow.StepRunning, next.Step.Status)
+	late, again, err := b.Settle(t.Context(), turn, 2, workflow.Failed("Late", "a replay"))
+	require.NoError(t, err)
+	require.Nil(t, late)
+	require.True(t, again)
 	stored, err := b.Get(t.Context(), w.ID.String())
 	require.NoError(t, err)
 	require.Equal(t, "first", stored.Steps[0].Message)
-	_, err = b.Begin(t.Context(), w.ID, "no such step")
-	require.Error(t, err)
+	require.Equal(t, workflow.StepRunning, stored.Steps[1].Status)
+
+	next, _, err = b.Settle(t.Context(), next, 1, workflow.Failed("Broken", "no image"))
+	require.NoError(t, err)
+	require.Nil(t, next.Step, "nothing is begun after a failure")
+	require.NotNil(t, next.Workflow.UndoingSince())
 }
 
 func TestEffectsAreListedLastFirst(t *testing.T) {
