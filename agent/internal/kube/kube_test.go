@@ -115,7 +115,7 @@ func TestApplyCRDWaitsForOneThatGoes(t *testing.T) {
 		assert.NoError(t, err)
 	})
 	for e := range gone.ResultChan() {
-		if e.Object.(metav1.Object).GetDeletionTimestamp() != nil { //nolint:forcetypeassert // every event of this watch has one
+		if e.Object.(metav1.Object).GetDeletionTimestamp() != nil {
 			break
 		}
 	}
