@@ -112,6 +112,9 @@ type passage struct {
 	clusterID string
 	took      time.Duration
 	struck    []string // the boundaries
+	// boundaries are the numbers of the steps with which others were over in the
+	// same blink of an eye, the last of each; 0 is the begin.
+	boundaries []int
 }
 
 // register has the platform register the cluster, and the blow struck at the
@@ -149,6 +152,7 @@ func (o *ordeal) carry(t *testing.T, b blow, id string, chosen func(boundary int
 		b.strike(t, o)
 		p.struck = append(p.struck, boundary)
 	}
+	p.boundaries = append(p.boundaries, 0)
 	if chosen(0) {
 		strike("begun")
 	}
@@ -157,13 +161,16 @@ func (o *ordeal) carry(t *testing.T, b blow, id string, chosen func(boundary int
 		require.NoError(t, err, "the workflow is %s", p.workflow.Status)
 		p.workflow, p.clusterID = w, w.ClusterID
 		var passed []string // at once
-		hit := false
+		hit, last := false, 0
 		for i, step := range w.Steps {
 			if step.Status.Settled() && !over[step.Name] {
 				over[step.Name] = true
-				passed, hit = append(passed, step.Name), hit || chosen(i+1)
+				passed, hit, last = append(passed, step.Name), hit || chosen(i+1), i+1
 				t.Logf("%6s  %s: %s %s", time.Since(started).Round(100*time.Millisecond), step.Name, step.Status, step.Message)
 			}
+		}
+		if last > 0 {
+			p.boundaries = append(p.boundaries, last)
 		}
 		if hit {
 			strike(strings.Join(passed, " and "))
