@@ -34,6 +34,8 @@ func TestRegisterAndRemoveAClusterWithGPUs(t *testing.T) {
 	done := w.end(t, wf)
 	require.Equal(t, workflow.StatusCompleted, done.Status, done.Message)
 	require.Equal(t, []string{"+node-feature-discovery", "+nvidia-gpu-operator", "+hami"}, a.did(), "in this order, once each")
+	require.Equal(t, "none can be used yet: NVIDIA GPU Operator is wanted because node node-1 has PCI vendor 10de; HAMi is wanted because node node-1 has PCI vendor 10de",
+		step(done, "accelerators").Message, "its driver comes with the next steps")
 	require.Equal(t, workflow.StepSkipped, step(done, "component/intel-gaudi").Status)
 	require.Contains(t, step(done, "component/prometheus-stack").Message, "the cluster's settings say no")
 	require.Equal(t, []string{"Completed"}, w.told(wf))

@@ -265,13 +265,30 @@ func (s *Service) accelerators(ctx context.Context, t *workflow.Turn) (workflow.
 		}
 	}
 	if len(found) == 0 {
-		return workflow.Completed("no accelerators: models run on the CPUs"), nil
+		return workflow.Completed(noneYet(items)), nil
 	}
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(found)) {
 		parts = append(parts, fmt.Sprintf("%d × %s", found[name], name))
 	}
 	return workflow.Completed(strings.Join(parts, ", ")), nil
+}
+
+// noneYet says why no node offers an accelerator: there is none, or its driver
+// is one of the components to come.
+func noneYet(items []component.Item) string {
+	var parts []string
+	for _, item := range items {
+		for _, r := range item.Reasons {
+			if r.Code == component.ReasonFactsAsk {
+				parts = append(parts, item.Title+" is "+r.Message)
+			}
+		}
+	}
+	if len(parts) == 0 {
+		return "no accelerators: models run on the CPUs"
+	}
+	return "none can be used yet: " + strings.Join(parts, "; ")
 }
 
 // inventory waits for a node that is ready and gives the result.
