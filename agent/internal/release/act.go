@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/budecosystem/budcluster/agent/api/v1alpha1"
 	"github.com/budecosystem/budcluster/agent/internal/helm"
 	"github.com/budecosystem/budcluster/internal/id"
 	"github.com/budecosystem/budcluster/internal/logkey"
@@ -173,6 +174,9 @@ func (w *work) fail(ctx context.Context, r Reason, o *observation) error {
 	}
 	r.Phase = agentv1.PhaseFailed
 	o.Memory.FailedOperation, o.Memory.Failure = latest.Operation, r
+	if r.Code == ReasonNotReadyInTime && w.want.Remediation == v1alpha1.RemediationKeep {
+		o.Memory.Permanent = true // what was applied is there: to apply it again changes nothing
+	}
 	o.Memory.RetryAt = w.again(o.Memory)
 	return w.tell(ctx, o, r)
 }

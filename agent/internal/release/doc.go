@@ -52,10 +52,12 @@
 //
 // # Policies
 //
-//   - remediation: keep leaves a failed revision. rollback returns to the
-//     newest other revision that was ready. uninstall removes a failed first
-//     install; a failed upgrade is kept. Then the next attempt follows, 5 s to
-//     5 min later, until maxAttempts of this generation are used.
+//   - remediation: keep leaves a failed revision; one that is not ready in time
+//     may become ready later, and is not applied again: that changes nothing.
+//     rollback returns to the newest other revision that was ready. uninstall
+//     removes a failed first install; a failed upgrade is kept. Then the next
+//     attempt follows, 5 s to 5 min later, until maxAttempts of this generation
+//     are used.
 //   - adoption: a Helm release that was there before is observed, or taken
 //     over; in both cases it is never removed by us.
 //   - drift: every object is compared with a dry run of applying it, so

@@ -509,6 +509,22 @@ func TestFailedInstallIsRemoved(t *testing.T) {
 	require.True(t, apierrors.IsNotFound(err))
 }
 
+// TestKeptInstallIsNotAppliedAgain: it may still become ready, and does.
+func TestKeptInstallIsNotAppliedAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := b.wanted("web", 1, b.chart(t, "1.0.0", map[string]string{"templates/deploy.yaml": deployment}), "{}")
+	r.Spec.Timeout.Seconds, r.Spec.MaxAttempts, r.Spec.Remediation = 2, 3, agentv1.Remediation_REMEDIATION_KEEP
+	b.upsert(t, r)
+	s := b.awaitPhase(t, r, agentv1.PhaseFailed)
+	require.Equal(t, release.ReasonNotReadyInTime, s.GetReason())
+	require.Nil(t, s.GetRetryAt(), "and that is the end")
+	require.EqualValues(t, 1, s.GetRevision())
+	b.makeReady(t, "web")
+	s = b.awaitPhase(t, r, agentv1.PhaseReady)
+	require.EqualValues(t, 1, s.GetRevision())
+}
+
 const hook = `apiVersion: batch/v1
 kind: Job
 metadata:
