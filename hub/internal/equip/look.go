@@ -167,21 +167,33 @@ func (s *Service) Put(ctx context.Context, actor string, clusterID uuid.UUID, l 
 }
 
 // Chart gets the chart that the plan names, and refuses another under its name.
-// It may have to be downloaded.
+// It may have to be downloaded. A published chart whose digest nobody could say
+// is pinned by its first download.
 func (s *Service) Chart(ctx context.Context, actor string, l *Look) (chart.Meta, error) {
-	item, c := l.Item, l.Chart
-	if c.Digest != "" {
-		meta, err := s.cfg.Charts.Meta(ctx, c.Digest)
+	c, pinned := l.Chart, l.Chart.Digest
+	if pinned == "" && c.Builtin == "" {
+		var err error
+		if pinned, err = s.cfg.Store.ChartPin(ctx, c); err != nil {
+			return chart.Meta{}, fmt.Errorf("look up the digest of chart %s: %w", c.Name, err)
+		}
+	}
+	if pinned != "" {
+		meta, err := s.cfg.Charts.Meta(ctx, pinned)
 		if err == nil || !errors.Is(err, chart.ErrNotFound) {
 			return meta, err //nolint:wrapcheck // a sentence already
 		}
 	}
 	meta, err := s.fetch(ctx, actor, c)
 	if err != nil {
-		return chart.Meta{}, fmt.Errorf("get the chart of %s: %w", item.Title, err)
+		return chart.Meta{}, fmt.Errorf("get the chart of %s: %w", l.Title, err)
 	}
-	if c.Digest != "" && meta.Digest != c.Digest {
-		return chart.Meta{}, &DigestError{Title: item.Title, Chart: c, Got: meta.Digest}
+	if pinned == "" && c.Builtin == "" {
+		if pinned, err = s.cfg.Store.ChartPinPut(ctx, c, meta.Digest, s.cfg.Now().UTC()); err != nil {
+			return chart.Meta{}, fmt.Errorf("keep the digest of chart %s: %w", c.Name, err)
+		}
+	}
+	if pinned != "" && meta.Digest != pinned {
+		return chart.Meta{}, &DigestError{Title: l.Title, Chart: c, Got: meta.Digest, Want: pinned}
 	}
 	return meta, nil
 }
@@ -221,15 +233,20 @@ func (s *Service) builtin(ctx context.Context, actor, name string) (chart.Meta, 
 	return meta, err //nolint:wrapcheck // a sentence already
 }
 
-// DigestError says that a chart is not the one that the catalogue pins.
+// DigestError says that a chart is not the one that the catalogue pins, or the
+// hub since its first download.
 type DigestError struct {
-	Title string
-	Chart component.Chart
-	Got   string
+	Title     string
+	Chart     component.Chart
+	Got, Want string
 }
 
 // Error names both digests and the remedy.
 func (e *DigestError) Error() string {
-	return fmt.Sprintf("the chart of %s %s has digest %s where the catalogue pins %s; if the publisher really replaced it, set the digest in the hub's componentsDir",
-		e.Title, e.Chart.Version, e.Got, e.Chart.Digest)
+	pinned := "the catalogue pins"
+	if e.Chart.Digest == "" {
+		pinned = "the first download had"
+	}
+	return fmt.Sprintf("the chart of %s %s has digest %s where %s %s; if the publisher really replaced it, set the digest in the hub's componentsDir",
+		e.Title, e.Chart.Version, e.Got, pinned, e.Want)
 }

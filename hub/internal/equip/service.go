@@ -27,6 +27,12 @@ type Store interface {
 	WishList(ctx context.Context, clusterID uuid.UUID) (map[string]component.Wish, error)
 	WishPut(ctx context.Context, clusterID uuid.UUID, name string, w component.Wish, actor string, at time.Time) error
 	WishDelete(ctx context.Context, clusterID uuid.UUID, name string) error
+	// ChartPin is the digest that a published chart had at its first download;
+	// empty before that.
+	ChartPin(ctx context.Context, c component.Chart) (string, error)
+	// ChartPinPut keeps digest, unless there is one already, and returns the one
+	// that is kept.
+	ChartPinPut(ctx context.Context, c component.Chart, digest string, at time.Time) (string, error)
 }
 
 // Clusters is the register; cluster.Service.

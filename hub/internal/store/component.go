@@ -3,10 +3,12 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/budecosystem/budcluster/hub/internal/component"
 	"github.com/budecosystem/budcluster/hub/internal/store/sqlcgen"
@@ -53,3 +55,19 @@ func (s *Store) WishPut(ctx context.Context, clusterID uuid.UUID, name string, w
 func (s *Store) WishDelete(ctx context.Context, clusterID uuid.UUID, name string) error {
 	return s.q.WishDelete(ctx, s.db(ctx), sqlcgen.WishDeleteParams{ClusterID: clusterID, Name: name})
 }
+
+// ChartPin is the digest of a chart's first download; empty before that.
+func (s *Store) ChartPin(ctx context.Context, c component.Chart) (string, error) {
+	digest, err := s.q.ChartPin(ctx, s.db(ctx), sqlcgen.ChartPinParams{Source: source(c), Name: c.Name, Version: c.Version})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", nil
+	}
+	return digest, err
+}
+
+// ChartPinPut keeps the digest of a chart's first download and returns it.
+func (s *Store) ChartPinPut(ctx context.Context, c component.Chart, digest string, at time.Time) (string, error) {
+	return s.q.ChartPinPut(ctx, s.db(ctx), sqlcgen.ChartPinPutParams{Source: source(c), Name: c.Name, Version: c.Version, Digest: digest, PinnedAt: at})
+}
+
+func source(c component.Chart) string { return c.Repository + c.OCI } // it has one of them

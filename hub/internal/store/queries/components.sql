@@ -10,3 +10,11 @@ ON CONFLICT (cluster_id, name) DO UPDATE SET
 
 -- name: WishDelete :exec
 DELETE FROM cluster_components WHERE cluster_id = @cluster_id AND name = @name;
+
+-- name: ChartPin :one
+SELECT digest FROM chart_pins WHERE source = @source AND name = @name AND version = @version;
+
+-- name: ChartPinPut :one
+INSERT INTO chart_pins (source, name, version, digest, pinned_at) VALUES (@source, @name, @version, @digest, @pinned_at)
+ON CONFLICT (source, name, version) DO UPDATE SET digest = chart_pins.digest
+RETURNING digest;

@@ -12,6 +12,50 @@ import (
 	"github.com/google/uuid"
 )
 
+const chartPin = `-- name: ChartPin :one
+SELECT digest FROM chart_pins WHERE source = $1 AND name = $2 AND version = $3
+`
+
+type ChartPinParams struct {
+	Source  string
+	Name    string
+	Version string
+}
+
+func (q *Queries) ChartPin(ctx context.Context, db DBTX, arg ChartPinParams) (string, error) {
+	row := db.QueryRow(ctx, chartPin, arg.Source, arg.Name, arg.Version)
+	var digest string
+	err := row.Scan(&digest)
+	return digest, err
+}
+
+const chartPinPut = `-- name: ChartPinPut :one
+INSERT INTO chart_pins (source, name, version, digest, pinned_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (source, name, version) DO UPDATE SET digest = chart_pins.digest
+RETURNING digest
+`
+
+type ChartPinPutParams struct {
+	Source   string
+	Name     string
+	Version  string
+	Digest   string
+	PinnedAt time.Time
+}
+
+func (q *Queries) ChartPinPut(ctx context.Context, db DBTX, arg ChartPinPutParams) (string, error) {
+	row := db.QueryRow(ctx, chartPinPut,
+		arg.Source,
+		arg.Name,
+		arg.Version,
+		arg.Digest,
+		arg.PinnedAt,
+	)
+	var digest string
+	err := row.Scan(&digest)
+	return digest, err
+}
+
 const wishDelete = `-- name: WishDelete :exec
 DELETE FROM cluster_components WHERE cluster_id = $1 AND name = $2
 `

@@ -60,6 +60,16 @@ type Authorities struct {
 	CreatedAt time.Time
 }
 
+// The digests of the first downloads of charts that the catalogue cannot pin: every cluster gets the same bytes.
+type ChartPins struct {
+	// The address of the repository, or that of the chart in an OCI registry.
+	Source   string
+	Name     string
+	Version  string
+	Digest   string
+	PinnedAt time.Time
+}
+
 // Packaged charts by the digest of their bytes; they travel to clusters through the tunnel.
 type Charts struct {
 	Digest      string
