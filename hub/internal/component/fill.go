@@ -67,7 +67,7 @@ func (p *planner) chart(entry *Component, item *Item) {
 	case wish.Version == "" && have.Version != "" && have.Version != entry.Chart.Version:
 		item.Chart.Version, item.Chart.Digest, item.Chart.Unverified = have.Version, have.Digest, ""
 		item.Available = entry.Chart.Version
-	case entry.Chart.Digest == "" && have.Digest != "":
+	case entry.Chart.Digest == "" && have.Version == entry.Chart.Version:
 		item.Chart.Digest, item.Chart.Unverified = have.Digest, ""
 	}
 	if wish.Digest != "" {
@@ -102,14 +102,16 @@ func (p *planner) values(entry *Component) (json.RawMessage, error) {
 }
 
 // compare tells keeping from upgrading and from configuring. Values are compared
-// only for the version that the catalogue's are written for.
+// for other versions than the catalogue's too: they also say what components owe
+// to each other, such as the one device plugin.
 func (p *planner) compare(entry *Component, item *Item, have Installed) {
+	if item.Available != "" {
+		p.say(entry.Name, because(ReasonAvailable, "version %s is installed and %s is available", have.Version, item.Available))
+	}
 	switch {
 	case item.Chart.Version != have.Version, item.Chart.Digest != "" && have.Digest != "" && item.Chart.Digest != have.Digest:
 		item.Action = ActionUpgrade
 		p.say(entry.Name, because(ReasonVersion, "version %s is installed and %s is wanted", have.Version, item.Chart.Version))
-	case item.Available != "":
-		p.say(entry.Name, because(ReasonAvailable, "version %s is installed and %s is available", have.Version, item.Available))
 	case have.ValuesDigest != "" && have.ValuesDigest != ValuesDigest(item.Values):
 		item.Action = ActionConfigure
 		p.say(entry.Name, because(ReasonValues, "it was installed with other values"))

@@ -228,7 +228,10 @@ func TestNeverTwoDevicePlugins(t *testing.T) {
 		"silence":           nil,
 		"operator's plugin": nothing(t, found("nvidia-gpu-operator/device-plugin", "DaemonSet", "gpu-operator", "nvidia-device-plugin-daemonset", "")),
 	}
-	states := []map[string]component.Installed{nil, installed(t, "nvidia-gpu-operator"), installed(t, "nvidia-gpu-operator", "hami")}
+	withPlugin, without := operatorValues(t, component.WantNo), operatorValues(t, component.WantYes)
+	states := []map[string]component.Installed{
+		nil, operatorOf(t, withPlugin), operatorOf(t, without, "hami"), older(operatorOf(t, withPlugin)), older(operatorOf(t, without, "hami")),
+	}
 	for name, presence := range presences {
 		for _, wantOperator := range wants {
 			for _, wantHAMi := range wants {
@@ -243,6 +246,33 @@ func TestNeverTwoDevicePlugins(t *testing.T) {
 			}
 		}
 	}
+}
+
+// operatorValues are those with which a plan installs the operator.
+func operatorValues(t *testing.T, hami component.Wanted) json.RawMessage {
+	t.Helper()
+	return plan(t, component.Input{
+		Cluster: kubernetes, Nodes: []facts.Node{gpuNode("gpu-1")}, Presence: nothing(t), Wishes: map[string]component.Wish{"hami": {Wanted: hami}},
+	})["nvidia-gpu-operator"].Values
+}
+
+// operatorOf is the operator that was installed with these values, beside others.
+func operatorOf(t *testing.T, values json.RawMessage, beside ...string) map[string]component.Installed {
+	t.Helper()
+	all := installed(t, append(beside, "nvidia-gpu-operator")...)
+	operator := all["nvidia-gpu-operator"]
+	operator.ValuesDigest = component.ValuesDigest(values)
+	all["nvidia-gpu-operator"] = operator
+	return all
+}
+
+// older has them installed by a hub whose catalogue was older.
+func older(all map[string]component.Installed) map[string]component.Installed {
+	for name, have := range all {
+		have.Version, have.Digest = "v0.1.0", "sha256:"+strings.Repeat("c", 64)
+		all[name] = have
+	}
+	return all
 }
 
 func checkDevicePlugins(t *testing.T, what string, items []component.Item, presence string, have map[string]component.Installed) {
@@ -260,6 +290,11 @@ func checkDevicePlugins(t *testing.T, what string, items []component.Item, prese
 		}
 		require.NoError(t, json.Unmarshal(operator.Values, &values))
 		require.Equal(t, !hami.Action.There() && !foreign, values.DevicePlugin.Enabled, what)
+		if operator.Action == component.ActionKeep { // nothing applies the values, so they must be there
+			require.Equal(t, have["nvidia-gpu-operator"].ValuesDigest, component.ValuesDigest(operator.Values), what)
+		} else {
+			require.True(t, operator.Action.Changes(), what)
+		}
 	}
 	if foreign || presence == "unknown" || presence == "silence" {
 		require.NotEqual(t, component.ActionInstall, hami.Action, what)
@@ -288,6 +323,35 @@ func TestAnInstalledOperatorIsReconfigured(t *testing.T) {
 	require.Equal(t, component.ActionInstall, after["hami"].Action)
 	require.Equal(t, component.ActionConfigure, after["nvidia-gpu-operator"].Action)
 	require.Contains(t, after["nvidia-gpu-operator"].Why(), "values for hami")
+
+	in.Installed = older(in.Installed) // the hub's catalogue has gone on since
+	operator := plan(t, in)["nvidia-gpu-operator"]
+	require.Equal(t, component.ActionConfigure, operator.Action)
+	require.Equal(t, "v0.1.0", operator.Chart.Version, "the chart stays")
+	require.Equal(t, in.Installed["nvidia-gpu-operator"].Digest, operator.Chart.Digest)
+	require.Equal(t, before.Chart.Version, operator.Available)
+}
+
+// TestAnUpgradeTakesNoOldDigest: an entry without a digest takes that of what is
+// installed for the same version only.
+func TestAnUpgradeTakesNoOldDigest(t *testing.T) {
+	t.Parallel()
+	hami := entry(t, catalogue(t), "hami")
+	require.Empty(t, hami.Chart.Digest, "use another entry here")
+	in := component.Input{
+		Cluster: kubernetes, Nodes: []facts.Node{gpuNode("gpu-1")}, Presence: nothing(t), Installed: installed(t, "nvidia-gpu-operator", "hami"),
+		Wishes: map[string]component.Wish{"hami": {Wanted: component.WantYes, Version: hami.Chart.Version}},
+	}
+	have := in.Installed["hami"]
+	have.Digest = "sha256:" + strings.Repeat("c", 64)
+	in.Installed["hami"] = have
+	require.Equal(t, have.Digest, plan(t, in)["hami"].Chart.Digest)
+	have.Version = "2.8.0"
+	in.Installed["hami"] = have
+	item := plan(t, in)["hami"]
+	require.Equal(t, component.ActionUpgrade, item.Action)
+	require.Equal(t, hami.Chart.Version, item.Chart.Version)
+	require.Empty(t, item.Chart.Digest)
 }
 
 func plan(t testing.TB, in component.Input) map[string]component.Item {
