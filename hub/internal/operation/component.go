@@ -1,6 +1,7 @@
 package operation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,8 +20,13 @@ import (
 
 // componentInput is the input of workflows about one component.
 type componentInput struct {
-	Component string         `json:"component"`
-	Wish      component.Wish `json:"wish"`
+	Component string `json:"component"`
+	// Wish is kept as the cluster's own once it has come true.
+	Wish component.Wish `json:"wish"`
+	// Version and Digest are what an upgrade goes to whose wish names no version:
+	// the catalogue's of when it began. They are not kept.
+	Version string `json:"version,omitempty"`
+	Digest  string `json:"digest,omitempty"`
 }
 
 // wishes are those of a workflow that is about one component.
@@ -28,6 +34,7 @@ func wishes(w *workflow.Workflow) (map[string]component.Wish, error) {
 	switch w.Kind {
 	case workflow.InstallComponent, workflow.UpgradeComponent, workflow.RemoveComponent:
 		in, err := input[componentInput](w)
+		in.Wish.Version, in.Wish.Digest = cmp.Or(in.Wish.Version, in.Version), cmp.Or(in.Wish.Digest, in.Digest)
 		return map[string]component.Wish{in.Component: in.Wish}, err
 	default:
 		return nil, nil
@@ -221,8 +228,12 @@ func (s *Service) change(ctx context.Context, actor string, kind workflow.Kind, 
 	if _, err := s.cfg.Equipment.Plan(ctx, c.ID, map[string]component.Wish{req.Name: req.Wish}); err != nil { // a version or values that cannot be
 		return nil, invalid.New("wish", "%v", err)
 	}
+	in := componentInput{Component: req.Name, Wish: req.Wish}
 	if kind == workflow.UpgradeComponent {
 		if err := s.upgradable(ctx, c.ID, c.Name, entry); err != nil {
+			return nil, err
+		}
+		if in, err = s.goal(ctx, c.ID, entry, req.Wish); err != nil {
 			return nil, err
 		}
 	}
@@ -233,8 +244,25 @@ func (s *Service) change(ctx context.Context, actor string, kind workflow.Kind, 
 	steps = append(steps, workflow.Step{Name: stepSettings, Title: "Keeping the settings", Typical: time.Second})
 	return s.cfg.Workflows.Start(ctx, actor, workflow.Request{ //nolint:wrapcheck // a sentence already
 		Kind: kind, ClusterID: c.ID, ClusterName: c.Name, Exclusive: true, RetryOf: req.RetryOf, ID: req.id,
-		Input: componentInput{Component: req.Name, Wish: req.Wish}, Steps: steps,
+		Input: in, Steps: steps,
 	})
+}
+
+// goal is what an upgrade goes to: the version of the wish, or the catalogue's,
+// with the cluster's own values unless the wish has others.
+func (s *Service) goal(ctx context.Context, clusterID uuid.UUID, entry *component.Component, wish component.Wish) (componentInput, error) {
+	in := componentInput{Component: entry.Name, Wish: wish}
+	if wish.Version == "" {
+		in.Version, in.Digest = entry.Chart.Version, entry.Chart.Digest
+	}
+	if wish.Values == nil {
+		own, err := s.cfg.Equipment.Wishes(ctx, clusterID)
+		if err != nil {
+			return in, err //nolint:wrapcheck // a sentence already
+		}
+		in.Wish.Values = own[entry.Name].Values
+	}
+	return in, nil
 }
 
 func (s *Service) upgradable(ctx context.Context, clusterID uuid.UUID, clusterName string, entry *component.Component) error {
