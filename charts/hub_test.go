@@ -400,6 +400,7 @@ func TestHubBadValuesAreRefused(t *testing.T) {
 		"api URL with a path":    {needed + "api: {url: 'https://hub/x'}", "/api/url"},
 		"scaling upside down":    {needed + "autoscaling: {enabled: true, minReplicas: 5, maxReplicas: 2}", "autoscaling.maxReplicas is less"},
 		"components, no Dapr":    {needed + "dapr: {components: [{name: a, type: state.redis}]}", "dapr.enabled is false"},
+		"state of our own":       {needed + "dapr: {enabled: true, components: [{name: statestore, type: state.redis}]}", "has no {name: keyPrefix, value: none}"},
 		"component of no kind":   {needed + "dapr: {enabled: true, components: [{name: a, type: redis}]}", "/dapr/components/0/type"},
 		"metadata of two minds":  {needed + "dapr: {enabled: true, components: [{name: a, type: state.redis, metadata: [{name: x, value: y, secretKeyRef: {name: z}}]}]}", "/dapr/components/0/metadata/0"},
 		"foreign annotation":     {needed + "dapr: {enabled: true, annotations: {example.com/x: y}}", "/dapr/annotations"},

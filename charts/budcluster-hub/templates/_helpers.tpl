@@ -151,4 +151,10 @@ The key's number is no secret, so randInt is good enough for it; randBytes reads
 {{- if and .Values.dapr.components (not .Values.dapr.enabled) }}
 {{- fail "dapr.components are given, but dapr.enabled is false" }}
 {{- end }}
+{{- $shared := (.Values.config.dapr | default dict).stateStore | default "statestore" }}
+{{- range .Values.dapr.components }}
+{{- if and (hasPrefix "state." .type) (eq .name $shared) (not (has (dict "name" "keyPrefix" "value" "none") (.metadata | default list))) }}
+{{- fail (printf "dapr.components: %s is the state store that other services read, but has no {name: keyPrefix, value: none} in its metadata: they would not find the hub's keys" .name) }}
+{{- end }}
+{{- end }}
 {{- end }}
