@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -118,21 +119,33 @@ type clusterInfo struct {
 	} `json:"nodes"`
 }
 
-// plannerDevice has what the planner reads of a device.
+// plannerDevice is a device as the planner's model has it. Those that are no
+// pointers it needs.
 type plannerDevice struct {
-	Name             string   `json:"name"`
-	Type             string   `json:"type"`
-	Available        int      `json:"available_count"`
-	MemPerGPU        float64  `json:"mem_per_GPU_in_GB"`
-	Inter            float64  `json:"inter_node_bandwidth_in_GB_per_sec"`
-	Intra            float64  `json:"intra_node_bandwidth_in_GB_per_sec"`
-	MemoryGB         *float64 `json:"memory_gb"`
-	RawName          *string  `json:"raw_name"`
-	Model            *string  `json:"model"`
-	Cores            *int     `json:"cores"`
-	UtilizedCores    *float64 `json:"utilized_cores"`
-	UtilizedMemoryGB *float64 `json:"utilized_memory_gb"`
-	CoreUtilization  *float64 `json:"core_utilization_percent"`
+	Name              string   `json:"name"`
+	Type              string   `json:"type"`
+	Available         int      `json:"available_count"`
+	MemPerGPU         float64  `json:"mem_per_GPU_in_GB"`
+	Inter             float64  `json:"inter_node_bandwidth_in_GB_per_sec"`
+	Intra             float64  `json:"intra_node_bandwidth_in_GB_per_sec"`
+	MemoryGB          *float64 `json:"memory_gb"`
+	RawName           *string  `json:"raw_name"`
+	DeviceModel       *string  `json:"device_model"`
+	Model             *string  `json:"model"`
+	Cores             *int     `json:"cores"`
+	PhysicalCores     *int     `json:"physical_cores"`
+	UtilizedCores     *float64 `json:"utilized_cores"`
+	UtilizedMemoryGB  *float64 `json:"utilized_memory_gb"`
+	MemoryAllocatedGB *float64 `json:"memory_allocated_gb"`
+	CoreUtilization   *float64 `json:"core_utilization_percent"`
+	MemoryUtilization *float64 `json:"memory_utilization_percent"`
+	CoresAllocated    *float64 `json:"cores_allocated_percent"`
+	SharedContainers  *int     `json:"shared_containers_count"`
+	HardwareMode      *string  `json:"hardware_mode"`
+	DeviceUUID        *string  `json:"device_uuid"`
+	LastMetricsUpdate *string  `json:"last_metrics_update"`
+	// TotalCount is what the planner ignores.
+	TotalCount int `json:"total_count"`
 }
 
 // planned reads the shared key by the state store of another service, and gives
@@ -157,11 +170,16 @@ func (p *platform) planned(id string) (found []clusterInfo) {
 	return found
 }
 
-// wellFormed requires of an entry what the planner's model does: all that it
-// needs is there, and nothing is null.
+// wellFormed requires of an entry what the planner's model does, and that it says
+// all that the planner has a use for: nothing that it does not know is there, all
+// that it needs is, and of each kind of device what is said of that kind. The
+// cluster's GPUs are HAMi's, with no pod on them.
 func wellFormed(t *testing.T, raw json.RawMessage) {
 	t.Helper()
-	require.NotContains(t, string(raw), "null", "the planner refuses a null")
+	require.NotContains(t, string(raw), "null", "of what it needs, the planner refuses a null")
+	strict := json.NewDecoder(bytes.NewReader(raw))
+	strict.DisallowUnknownFields()
+	require.NoError(t, strict.Decode(&clusterInfo{}), "%s", raw)
 	var a answer
 	require.NoError(t, json.Unmarshal(raw, &a))
 	for i := range a.at(t, "nodes").([]any) {
@@ -170,8 +188,15 @@ func wellFormed(t *testing.T, raw json.RawMessage) {
 		require.NoError(t, uuid.Validate(a.at(t, "nodes", i, "id").(string)))
 		for j := range a.at(t, "nodes", i, "devices").([]any) {
 			device := append(node, "devices", j)
-			a.has(t, device, "name", "type", "available_count", "mem_per_GPU_in_GB", "inter_node_bandwidth_in_GB_per_sec", "intra_node_bandwidth_in_GB_per_sec")
-			require.Contains(t, []string{"cpu", "cpu_high", "cuda", "rocm", "hpu"}, a.at(t, append(device, "type")...))
+			a.has(t, device, "name", "type", "available_count", "mem_per_GPU_in_GB", "inter_node_bandwidth_in_GB_per_sec", "intra_node_bandwidth_in_GB_per_sec", "memory_gb", "raw_name", "device_model", "model")
+			switch kind := a.at(t, append(device, "type")...); kind {
+			case "cpu_high":
+				a.has(t, device, "cores", "physical_cores", "utilized_cores", "utilized_memory_gb", "core_utilization_percent")
+			case "cuda":
+				a.has(t, device, "device_uuid", "hardware_mode", "core_utilization_percent", "memory_utilization_percent", "memory_allocated_gb", "cores_allocated_percent", "shared_containers_count", "last_metrics_update")
+			default:
+				require.Failf(t, "a device of no type that the cluster has", "%v", kind)
+			}
 		}
 	}
 }

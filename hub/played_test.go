@@ -95,7 +95,7 @@ func (p *played) facts() (facts.Cluster, facts.Node) {
 	node := facts.Node{
 		Name: "gpu-1", UID: uuid.NewString(), Ready: true, Schedulable: true, Roles: []string{"worker"}, Architecture: "amd64", OperatingSystem: "linux",
 		Addresses: []facts.Address{{Type: "InternalIP", Address: "10.0.0.11"}}, Kernel: "6.8.0", ContainerRuntime: "containerd://2.0.0",
-		Labels:   map[string]string{"nvidia.com/gpu.present": "true", "feature.node.kubernetes.io/pci-10de.present": "true"},
+		Labels:   map[string]string{"nvidia.com/gpu.present": "true", "feature.node.kubernetes.io/pci-10de.present": "true", facts.LabelMultithreading: "true"},
 		Capacity: has, Allocatable: has, Requested: facts.Resources{CPUMillis: 2000, MemoryBytes: 4 << 30},
 		Devices: []facts.Device{
 			a100(0), a100(1),
@@ -111,7 +111,7 @@ func (p *played) facts() (facts.Cluster, facts.Node) {
 func a100(index int32) facts.Device {
 	return facts.Device{
 		ID: "nvidia-cuda-" + string('0'+index), Vendor: "nvidia", Kind: facts.KindCUDA, Model: "NVIDIA-A100-SXM4-80GB", Index: new(index), MemoryBytes: new(int64(80 << 30)),
-		Health: facts.HealthHealthy, CUDAVersion: "12.4", Resource: "nvidia.com/gpu", Source: facts.SourceLabel,
+		Health: facts.HealthHealthy, CUDAVersion: "12.4", Resource: "nvidia.com/gpu", UUID: "GPU-" + string('a'+index), Sharing: facts.SharingHAMi, Source: facts.SourceHAMi,
 	}
 }
 

@@ -52,14 +52,21 @@ func computing(class string) bool {
 	return len(class) == 4 && (strings.HasPrefix(class, "03") || class == "0b40" || strings.HasPrefix(class, "12"))
 }
 
+// LabelMultithreading is feature discovery's label of whether a core of the CPU
+// runs several threads: "true" or "false".
+const LabelMultithreading = nfdPrefix + "cpu-hardware_multithreading"
+
 // keptFeature reports whether a feature label is kept as it is: those that say
-// which accelerators a node holds before any driver does, and those that say
-// which system a driver would have to be built for. Any of them is also proof
-// that feature discovery has seen the node.
+// which accelerators a node holds before any driver does, those that say which
+// system a driver would have to be built for, and the one that tells threads from
+// cores. Any of them is also proof that feature discovery has seen the node.
 func keptFeature(label string) bool {
 	name, ok := strings.CutPrefix(label, nfdPrefix)
 	if !ok {
 		return false
+	}
+	if label == LabelMultithreading {
+		return true
 	}
 	switch name {
 	case "kernel-version.full", "system-os_release.ID", "system-os_release.VERSION_ID":

@@ -53,6 +53,7 @@ func TestNodeLabelsKeepWhatComponentsAreChosenBy(t *testing.T) {
 		nfd + "kernel-version.full":             "6.8.0-60-generic",
 		nfd + "system-os_release.ID":            "ubuntu",
 		nfd + "system-os_release.VERSION_ID":    "24.04",
+		facts.LabelMultithreading:               "true",
 		"nvidia.com/gpu.present":                "true",
 		"node-role.kubernetes.io/control-plane": "",
 	}

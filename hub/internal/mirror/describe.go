@@ -40,7 +40,9 @@ func lean(e Entry) Entry {
 
 // still leaves out what changes all day.
 func still(e Entry) Entry {
-	return each(e, func(d *Device) { d.UtilizedCores, d.UtilizedMemoryGB, d.CoreUtilization = nil, nil, nil })
+	return each(e, func(d *Device) {
+		d.UtilizedCores, d.UtilizedMemoryGB, d.CoreUtilization, d.LastMetricsUpdate = nil, nil, nil, ""
+	})
 }
 
 func each(e Entry, change func(*Device)) Entry {

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -31,7 +32,9 @@ type Node struct {
 }
 
 // Device is an accelerator, or the CPU of a node. The optional figures are left
-// out when they are not known: the planner refuses a null.
+// out when they are not known. The planner takes a null for the same, of those
+// that it can do without; but of core_utilization_percent it also asks whether it
+// is there at all, and none is ever made up.
 type Device struct {
 	Name string `json:"name"`
 	Type string `json:"type"`
@@ -43,18 +46,34 @@ type Device struct {
 	RawName        string  `json:"raw_name"`
 	Vendor         string  `json:"vendor,omitempty"`
 	Model          string  `json:"model,omitempty"`
-	DeviceUUID     string  `json:"device_uuid,omitempty"`
+	DeviceModel    string  `json:"device_model,omitempty"`
 	CUDAVersion    string  `json:"cuda_version,omitempty"`
 	Architecture   string  `json:"architecture,omitempty"`
-	// Cores, Threads and what is utilized are of a CPU.
+	// Cores, PhysicalCores, Threads and what is utilized are of a CPU: what pods
+	// can have, what the machine has, and what pods ask for.
 	Cores            *int32   `json:"cores,omitempty"`
+	PhysicalCores    *int32   `json:"physical_cores,omitempty"`
 	Threads          *int32   `json:"threads,omitempty"`
 	InstructionSets  []string `json:"instruction_sets,omitempty"`
 	UtilizedCores    *float64 `json:"utilized_cores,omitempty"`
 	UtilizedMemoryGB *float64 `json:"utilized_memory_gb,omitempty"`
-	CoreUtilization  *float64 `json:"core_utilization_percent,omitempty"`
 	InterBandwidth   float64  `json:"inter_node_bandwidth_in_GB_per_sec"`
 	IntraBandwidth   float64  `json:"intra_node_bandwidth_in_GB_per_sec"`
+	Use
+}
+
+// Use is how a device is shared, and what of it is given away. Percent are from 0
+// to 100; of an accelerator they are of what was allocated, not of what is busy.
+type Use struct {
+	DeviceUUID        string   `json:"device_uuid,omitempty"`
+	CoreUtilization   *float64 `json:"core_utilization_percent,omitempty"`
+	MemoryUtilization *float64 `json:"memory_utilization_percent,omitempty"`
+	MemoryAllocatedGB *float64 `json:"memory_allocated_gb,omitempty"`
+	CoresAllocated    *float64 `json:"cores_allocated_percent,omitempty"`
+	SharedContainers  *int32   `json:"shared_containers_count,omitempty"`
+	HardwareMode      string   `json:"hardware_mode,omitempty"`
+	// LastMetricsUpdate is of when the figures are, in RFC 3339.
+	LastMetricsUpdate string `json:"last_metrics_update,omitempty"`
 }
 
 // The platform's planner wants bandwidths, which nobody measures: these are the
@@ -163,30 +182,19 @@ func master(roles []string) bool {
 	return slices.Contains(roles, "control-plane") || slices.Contains(roles, "master")
 }
 
-// freeDevices says of each device whether a pod can have it: it is not known to
-// be unhealthy, and pods ask for fewer of its kind than there are. Which device
-// a pod has only the node knows, so the last ones are taken to be busy: their
-// number is right. One that is shared is busy when all its shares are.
+// freeDevices says of each device whether a pod can have it for itself: it is not
+// known to be unhealthy, and pods ask for fewer of its kind than there are. Which
+// device a pod has only the node knows, so the last ones are taken to be busy. Of
+// devices that are shared, pods ask for shares, and those may lie on as many
+// devices as there are shares: one of which any share may be taken is not free.
 func freeDevices(n *inventory.Node) []bool {
 	free := make([]bool, len(n.Devices))
-	byResource := map[string][]int{}
-	for i, d := range n.Devices {
+	busy := maps.Clone(n.Requested.Extended)
+	for i, d := range slices.Backward(n.Devices) {
 		free[i] = d.Health != facts.HealthUnhealthy
-		if d.Kind != facts.KindCPU && d.Resource != "" {
-			byResource[d.Resource] = append(byResource[d.Resource], i)
-		}
-	}
-	for resource, devices := range byResource {
-		shares := max(n.Allocatable.Extended[resource]/int64(len(devices)), 1)
-		busy := n.Requested.Extended[resource] / shares
-		for _, i := range slices.Backward(devices) {
-			if busy <= 0 {
-				break
-			}
-			if free[i] {
-				free[i] = false
-				busy--
-			}
+		if d.Kind != facts.KindCPU && free[i] && busy[d.Resource] > 0 {
+			free[i] = false
+			busy[d.Resource]--
 		}
 	}
 	return free
@@ -195,30 +203,75 @@ func freeDevices(n *inventory.Node) []bool {
 func deviceOf(n *inventory.Node, d *facts.Device) Device {
 	out := Device{
 		Name: cmp.Or(d.Model, strings.TrimSpace(d.Vendor+" "+string(d.Kind))), Type: string(d.Kind), TotalCount: 1,
-		Vendor: d.Vendor, Model: d.Model, DeviceUUID: d.UUID, CUDAVersion: d.CUDAVersion, InterBandwidth: gpuInter, IntraBandwidth: gpuIntra,
+		Vendor: d.Vendor, Model: d.Model, DeviceModel: d.Model, CUDAVersion: d.CUDAVersion, InterBandwidth: gpuInter, IntraBandwidth: gpuIntra,
+		Use: Use{DeviceUUID: d.UUID, HardwareMode: hardwareMode(d.Sharing)},
 	}
 	out.RawName = out.Name
 	if d.MemoryBytes != nil {
 		out.MemoryGB = gigabytes(*d.MemoryBytes)
 		out.MemPerGPU = out.MemoryGB
 	}
-	if d.Kind == facts.KindCPU {
+	switch {
+	case d.Kind == facts.KindCPU:
 		out.cpu(n, d)
+	case d.Sharing == facts.SharingHAMi && n.Requested.Extended[d.Resource] == 0:
+		out.idle(n)
 	}
 	return out
 }
 
+// hardwareMode is a way of sharing in the platform's words, to which HAMi's is
+// one of slicing time.
+func hardwareMode(s facts.Sharing) string {
+	switch s {
+	case facts.SharingNone:
+		return "dedicated"
+	case facts.SharingHAMi:
+		return string(facts.SharingTimeSlicing)
+	default:
+		return string(s)
+	}
+}
+
+// idle is the use of a device of HAMi's on a node where no pod asks for any:
+// nothing of it is given away. Where pods do, only HAMi knows which device they
+// have and how much of it, and the figures stay unknown.
+func (out *Device) idle(n *inventory.Node) {
+	out.CoreUtilization, out.MemoryUtilization, out.MemoryAllocatedGB, out.CoresAllocated = new(0.0), new(0.0), new(0.0), new(0.0)
+	out.SharedContainers = new(int32(0))
+	if !n.UpdatedAt.IsZero() {
+		out.LastMetricsUpdate = n.UpdatedAt.UTC().Format(time.RFC3339)
+	}
+}
+
 func (out *Device) cpu(n *inventory.Node, d *facts.Device) {
-	out.Type, out.InterBandwidth, out.IntraBandwidth = typeCPU, cpuInter, cpuIntra
+	out.Type, out.HardwareMode, out.InterBandwidth, out.IntraBandwidth = typeCPU, "", cpuInter, cpuIntra
 	if wideVectors(d.InstructionSets) {
 		out.Type = typeCPUHigh
 	}
 	out.Architecture, out.Cores, out.Threads, out.InstructionSets = n.Architecture, d.Cores, d.Threads, d.InstructionSets
+	out.PhysicalCores = physicalCores(n, d)
 	cores, memory := round(float64(n.Requested.CPUMillis)/1000), gigabytes(n.Requested.MemoryBytes)
 	out.UtilizedCores, out.UtilizedMemoryGB = &cores, &memory
 	if d.Cores != nil && *d.Cores > 0 {
 		percent := round(min(100*cores/float64(*d.Cores), 100))
 		out.CoreUtilization = &percent
+	}
+}
+
+// physicalCores are those of a machine of which feature discovery says whether
+// its cores have two threads each, as those of amd64 have; nil of any other.
+func physicalCores(n *inventory.Node, cpu *facts.Device) *int32 {
+	if cpu.Threads == nil {
+		return nil
+	}
+	switch multithreaded := n.Labels[facts.LabelMultithreading]; {
+	case multithreaded == "false":
+		return cpu.Threads
+	case multithreaded == "true" && n.Architecture == "amd64":
+		return new(*cpu.Threads / 2)
+	default:
+		return nil
 	}
 }
 

@@ -223,14 +223,17 @@ func (f *Follower) everything(ctx context.Context, dirty map[uuid.UUID]bool) err
 	for _, t := range known {
 		dirty[t.ClusterID] = true
 	}
-	runs, _, err := f.cfg.Workflows.List(ctx, workflow.Filter{Kind: workflow.RegisterCluster}, page.Page{Limit: page.MaxLimit})
-	if err != nil {
-		return fmt.Errorf("list registrations: %w", err)
-	}
-	for _, run := range runs {
-		if asked(run.Reply) != "" {
-			dirty[run.ClusterID] = true
+	for p, more := (page.Page{Limit: page.MaxLimit}), true; more; more = p.Cursor != "" {
+		runs, next, err := f.cfg.Workflows.List(ctx, workflow.Filter{Kind: workflow.RegisterCluster}, p)
+		if err != nil {
+			return fmt.Errorf("list registrations: %w", err)
 		}
+		for _, run := range runs {
+			if asked(run.Reply) != "" {
+				dirty[run.ClusterID] = true
+			}
+		}
+		p.Cursor = next
 	}
 	return nil
 }

@@ -44,6 +44,7 @@ type hardware struct {
 	TotalCount     int           `json:"total_count"`
 	AvailableCount int           `json:"available_count"`
 	Type           string        `json:"type"`
+	mirror.Use
 }
 
 // look is a cluster with its nodes, as one request sees it.
@@ -114,7 +115,7 @@ func infoOf(n *inventory.Node, as mirror.Node) nodeInfo {
 	for i, d := range as.Devices {
 		info.HardwareInfo = append(info.HardwareInfo, hardware{DeviceConfig: d, TotalCount: d.TotalCount, AvailableCount: d.AvailableCount, Type: d.Type})
 		if n.Devices[i].Kind != facts.KindCPU {
-			info.Type = d.Type
+			info.HardwareInfo[i].Use, info.Type = d.Use, d.Type
 			continue
 		}
 		if d.Cores != nil {
