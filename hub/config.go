@@ -1,8 +1,10 @@
 package hub
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -36,7 +38,7 @@ type Config struct {
 	Bootstrap       Bootstrap         `json:"bootstrap"`
 	ChartsDir       string            `json:"chartsDir" usage:"folder of charts that releases may name by path; empty allows none"`
 	ComponentsDir   string            `json:"componentsDir" usage:"folder of YAML files that change the catalogue of components or add to it; empty changes nothing"`
-	Components      map[string]string `json:"components" usage:"settings of components by their names, such as NFD_NAMESPACE and NFD_DETECTION_TIMEOUT"`
+	Components      map[string]string `json:"components" usage:"settings of components by their names: NFD_NAMESPACE and NFD_DETECTION_TIMEOUT, of which the variables of these names are read too"`
 	Workflows       Workflows         `json:"workflows"`
 	Dapr            Dapr              `json:"dapr"`
 	CryptoKeysDir   string            `json:"cryptoKeysDir" usage:"folder of the key-encryption key; empty is crypto-keys below the state folder"`
@@ -124,6 +126,7 @@ type Dapr struct {
 	ConfigStore  string `json:"configStore" usage:"name of the configuration store; empty reads none"`
 	SecretStore  string `json:"secretStore" usage:"name of the secret store; empty reads none"`
 	PeopleTopic  string `json:"peopleTopic" usage:"topic of the service that tells people; empty tells none"`
+	Environment  string `json:"environment" usage:"development, testing or production; the last shows the platform no /docs and /openapi.json; empty is what the variable NAMESPACE says"`
 }
 
 // Heartbeat is how the two ends of a tunnel know that the other lives.
@@ -156,6 +159,41 @@ func Defaults() Config {
 		},
 		DrainTimeout: 10 * time.Second,
 	}
+}
+
+// The environments in the platform's words.
+const (
+	EnvironmentDevelopment = "development"
+	EnvironmentTesting     = "testing"
+	EnvironmentProduction  = "production"
+)
+
+// Inherit takes what is not set from the variables that an installation of the
+// platform gives all its services, without EnvPrefix: the settings of components,
+// and NAMESPACE. A hub that takes the place of a service finds them where it was.
+func (c Config) Inherit(env []string) Config {
+	components := map[string]string{}
+	for _, variable := range env {
+		switch name, value, _ := strings.Cut(variable, "="); name {
+		case "NFD_NAMESPACE", "NFD_DETECTION_TIMEOUT":
+			components[name] = value
+		case "NAMESPACE":
+			c.Dapr.Environment = cmp.Or(c.Dapr.Environment, environment(value))
+		}
+	}
+	maps.Copy(components, c.Components)
+	c.Components = components
+	return c
+}
+
+// environment finds an environment in a text, such as bud-prod or Development,
+// as the platform's services do; empty if there is none in it.
+func environment(text string) string {
+	found := regexp.MustCompile(`(?i)\b(dev|prod|test)(elop|elopment|uction|ing|er)?\b`).FindStringSubmatch(text)
+	if found == nil {
+		return ""
+	}
+	return map[string]string{"dev": EnvironmentDevelopment, "prod": EnvironmentProduction, "test": EnvironmentTesting}[strings.ToLower(found[1])]
 }
 
 // Complete fills what follows from other settings, and is idempotent.
@@ -334,6 +372,9 @@ func (c Config) checkWorkflows() []error {
 	}
 	if !c.Dapr.Enabled {
 		return errs
+	}
+	if !slices.Contains([]string{"", EnvironmentDevelopment, EnvironmentTesting, EnvironmentProduction}, c.Dapr.Environment) {
+		errs = append(errs, wrong("dapr.environment", "%q is none of development, testing and production", c.Dapr.Environment))
 	}
 	for key, address := range map[string]string{"dapr.httpAddress": c.Dapr.HTTPAddress, "dapr.grpcAddress": c.Dapr.GRPCAddress, "dapr.appListen": c.Dapr.AppListen} {
 		if err := checkListen(key, address); err != nil {

@@ -46,9 +46,10 @@ func TestValidateSaysEverything(t *testing.T) {
 			c.Heartbeat.Timeout, c.Session.Lease, c.DrainTimeout, c.Events.Retention, c.Workflows.Retention = time.Second, 1, -1, 1, 1
 			c.Certificate.Lifetime, c.Certificate.RenewalGrace, c.Token.TTL = 0, -1, 1
 		}, []string{"heartbeat.timeout", "session.lease", "drainTimeout", "events.retention", "workflows.retention", "certificate.lifetime", "certificate.renewalGrace", "token.ttl"}},
-		"log":        {func(c *hub.Config) { c.Log = hub.Log{Level: "loud", Format: "xml"} }, []string{"log.level", "log.format"}},
-		"charts dir": {func(c *hub.Config) { c.ChartsDir = filepath.Join(c.StateDir, "no") }, []string{"chartsDir"}},
-		"state dir":  {func(c *hub.Config) { c.StateDir = "" }, []string{"stateDir"}},
+		"log":         {func(c *hub.Config) { c.Log = hub.Log{Level: "loud", Format: "xml"} }, []string{"log.level", "log.format"}},
+		"environment": {func(c *hub.Config) { c.Dapr.Enabled, c.Dapr.Environment = true, "prod" }, []string{`dapr.environment: "prod" is none of`}},
+		"charts dir":  {func(c *hub.Config) { c.ChartsDir = filepath.Join(c.StateDir, "no") }, []string{"chartsDir"}},
+		"state dir":   {func(c *hub.Config) { c.StateDir = "" }, []string{"stateDir"}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -63,6 +64,31 @@ func TestValidateSaysEverything(t *testing.T) {
 			require.NotContains(t, err.Error(), "hunter2", "a database URL never shows")
 		})
 	}
+}
+
+// What an installation of the platform says to all its services counts where the
+// hub is not told otherwise.
+func TestPlatformVariablesAreInherited(t *testing.T) {
+	t.Parallel()
+	env := []string{"NFD_NAMESPACE=bud-system", "NFD_DETECTION_TIMEOUT=90", "NAMESPACE=bud-PROD", "HAMI_PORT=1", "BUDCLUSTER_LOG_LEVEL=debug"}
+	c := valid(t).Inherit(env)
+	require.Equal(t, map[string]string{"NFD_NAMESPACE": "bud-system", "NFD_DETECTION_TIMEOUT": "90"}, c.Components)
+	require.Equal(t, hub.EnvironmentProduction, c.Dapr.Environment)
+
+	told := valid(t)
+	told.Components, told.Dapr.Environment = map[string]string{"NFD_NAMESPACE": "nfd"}, hub.EnvironmentTesting
+	c = told.Inherit(env)
+	require.Equal(t, map[string]string{"NFD_NAMESPACE": "nfd", "NFD_DETECTION_TIMEOUT": "90"}, c.Components)
+	require.Equal(t, hub.EnvironmentTesting, c.Dapr.Environment)
+	require.Equal(t, map[string]string{"NFD_NAMESPACE": "nfd"}, told.Components, "what was given stays as it is")
+
+	for namespace, want := range map[string]string{
+		"development": hub.EnvironmentDevelopment, "dev": hub.EnvironmentDevelopment, "PRODUCTION": hub.EnvironmentProduction, "test": hub.EnvironmentTesting,
+		"products": "", "budcluster": "", "": "",
+	} {
+		require.Equal(t, want, valid(t).Inherit([]string{"NAMESPACE=" + namespace}).Dapr.Environment, namespace)
+	}
+	require.Equal(t, valid(t).Components, valid(t).Inherit(nil).Components)
 }
 
 func TestCompleteIsIdempotentAndLocalInDev(t *testing.T) {

@@ -57,8 +57,8 @@ func contractCalls() []call {
 		},
 		{
 			number: "3 cloud", caller: "budapp", by: "_perform_bud_cluster_delete_request", method: http.MethodPost, path: "cluster/delete",
-			payload: `{"cluster_id": "<cluster>", "cluster_type": "CLOUD", "cloud_payload": "{\"credentail_id\": \"x\", \"credentials\": {\"client_secret\": \"canary-71c2\"}}", ` + replied("third", alone) + `}`,
-			reads:   "object, message", status: http.StatusNotImplemented,
+			payload: `{"cluster_id": "<unknown>", "cluster_type": "CLOUD", "cloud_payload": "{\"credentail_id\": \"x\", \"credentials\": {\"client_secret\": \"canary-71c2\"}}", ` + replied("third", alone) + `}`,
+			reads:   "object, message: a cluster that is none of the fleet's", status: http.StatusNotFound,
 		},
 		{
 			number: "4", caller: "budapp", by: "_perform_cancel_cluster_onboarding_request", method: http.MethodPost, path: "cluster/cancel/<hub>", reads: "object", read: object("info"),

@@ -59,7 +59,7 @@ func (c *calls) make(t *testing.T, number, file string) []byte {
 		require.InDelta(t, status, a.at(t, "code"), 0)
 		a.has(t, nil, "type", "param")
 		require.NotContains(t, string(raw), "canary-71c2")
-		c.said[number] = strings.ReplaceAll(fmt.Sprintf("%d %s", status, a.at(t, "message")), c.names["cluster"], "<cluster>")
+		c.said[number] = strings.NewReplacer(c.names["cluster"], "<cluster>", c.names["unknown"], "<unknown>").Replace(fmt.Sprintf("%d %s", status, a.at(t, "message")))
 	}
 	if one.read != nil {
 		one.read(t, a)

@@ -42,7 +42,7 @@ func (h *Hub) face(ctx context.Context, p *parts) (end func(), err error) {
 		},
 		Watch:   func(id string) (<-chan struct{}, func()) { return p.wakes.Subscribe(store.ChannelEvents, id) },
 		Sidecar: sidecar, Token: appToken, AppID: h.cfg.Dapr.AppID, PubSub: h.cfg.Dapr.PubSub,
-		Settings: h.settings(), Changed: h.changed,
+		Settings: h.settings(), Changed: h.changed, Undescribed: h.cfg.Dapr.Environment == EnvironmentProduction,
 	})
 	if err != nil {
 		return nil, err //nolint:wrapcheck // names what is missing

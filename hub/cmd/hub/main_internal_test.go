@@ -84,6 +84,15 @@ func TestBadSettingsAreSentences(t *testing.T) {
 	}
 }
 
+func TestVariablesOfThePlatformAreRead(t *testing.T) {
+	t.Parallel()
+	var s settings
+	cmd := s.with(&cobra.Command{})
+	cfg, _, err := s.load(program{env: []string{"NFD_NAMESPACE=bud-system", "NFD_DETECTION_TIMEOUT=90", "BUDCLUSTER_COMPONENTS=NFD_DETECTION_TIMEOUT=60"}}, cmd, func(hub.Config) error { return nil })
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"NFD_NAMESPACE": "bud-system", "NFD_DETECTION_TIMEOUT": "60"}, cfg.Components)
+}
+
 func TestForeignVariablesAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	_, err := run(t, []string{"BUDCLUSTER_AGENT_POD_NAME=x", "BUDCLUSTER_URL=x"}, "serve")

@@ -69,7 +69,7 @@ func (s *settings) load(p program, cmd *cobra.Command, check func(hub.Config) er
 	if err != nil {
 		return hub.Config{}, nil, fmt.Errorf("read settings: %w", err)
 	}
-	cfg := s.cfg.Complete()
+	cfg := s.cfg.Inherit(p.env).Complete()
 	if err := check(cfg); err != nil {
 		return hub.Config{}, nil, fmt.Errorf("check settings: %w", err)
 	}

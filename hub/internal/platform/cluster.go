@@ -59,7 +59,7 @@ func (s *Server) createCluster(w http.ResponseWriter, r *http.Request) answer {
 	}
 	in, notObject := open(parts.request, "body", partRequest)
 	if notObject != nil {
-		return refused(http.StatusBadRequest, "Invalid JSON in cluster_create_request: %s", notObject.Msg)
+		return explained(http.StatusBadRequest, "Invalid JSON in cluster_create_request", notObject.Msg)
 	}
 	req, bad := s.readCreate(r.Context(), in)
 	if bad != nil {
@@ -212,7 +212,9 @@ func (s *Server) updateStatus(w http.ResponseWriter, r *http.Request) answer {
 }
 
 // deleteCluster is POST /cluster/delete. Unlike before, an unknown cluster is
-// refused, and force removes one that does not answer any more.
+// refused, and force removes one that does not answer any more. One that the
+// platform calls CLOUD is taken out of the fleet as any other: the hub made no
+// cloud for it, so there is none to destroy.
 func (s *Server) deleteCluster(w http.ResponseWriter, r *http.Request) answer {
 	in, bad := s.json(w, r)
 	if bad != nil {
@@ -222,14 +224,11 @@ func (s *Server) deleteCluster(w http.ResponseWriter, r *http.Request) answer {
 	id := in.id("cluster_id")
 	force := in.flag("force", false)
 	in.ignore("cluster_config", "platform", "cloud_payload") // the hub knows; neither is read or kept
-	kind := in.clusterType()
+	in.clusterType()
 	to := s.envelope(r.Context(), in)
 	in.strict()
 	if len(in.faults) > 0 {
 		return unprocessable(in.faults)
-	}
-	if kind == typeCloud {
-		return failed(http.StatusNotImplemented, "cluster_type CLOUD: this hub does not manage clouds; take the cluster out of the fleet as ON_PREM, then delete it in its cloud.")
 	}
 	if _, err := s.cfg.Clusters.Get(r.Context(), id.String()); err != nil { // one that left already is removed again: there is nothing to do
 		return s.problem(r.Context(), nil, err)

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
@@ -233,8 +234,85 @@ func TestOtherRoutes(t *testing.T) {
 	require.Contains(t, w1.Body.String(), "/cluster/{cluster_id}/nodes")
 	status, text := b.call(http.MethodGet, "/", nil)
 	taken(t, status, text)
-	status, text = b.call(http.MethodDelete, "/workflow/"+w.ID.String()+"/stop", nil)
+}
+
+// A workflow is stopped once: 202 says that it was over already, or is not yet.
+// To cancel an onboarding answers 200 for both, as its caller wants; but one that
+// succeeded is not undone by that.
+func TestStop(t *testing.T) {
+	t.Parallel()
+	ends := func() {} // what the engine does while the stop is waited for
+	b := setup(t, func(c *platform.Config) {
+		c.Patience = time.Millisecond
+		watch := c.Watch
+		c.Watch = func(id string) (<-chan struct{}, func()) {
+			ends()
+			return watch(id)
+		}
+	})
+	stop := func(id uuid.UUID) (status int, is, message string) {
+		code, text := b.call(http.MethodDelete, "/workflow/"+id.String()+"/stop", nil)
+		said := read[struct {
+			Object, Message string
+			Param           struct{ Status string }
+		}](t, text)
+		require.Equal(t, "info", said.Object, text)
+		return code, said.Param.Status, said.Message
+	}
+	w, _, err := b.operations.Register(t.Context(), "ann", operationRegister(b.joined("edge").Name))
+	require.NoError(t, err)
+	ends = func() { b.end(w, workflow.Outcome{Status: workflow.StepCancelled}) }
+	status, is, _ := stop(w.ID)
+	ends = func() {}
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, "TERMINATED", is)
+	status, is, message := stop(w.ID)
+	require.Equal(t, http.StatusAccepted, status)
+	require.Equal(t, "TERMINATED", is)
+	require.Equal(t, "The workflow is over already.", message)
+	code, text := b.call(http.MethodPost, "/cluster/cancel/"+w.ID.String(), nil)
+	taken(t, code, text)
+
+	w, _, err = b.operations.Register(t.Context(), "ann", operationRegister(b.joined("running").Name))
+	require.NoError(t, err)
+	_, err = b.workflows.Begin(t.Context(), w.ID)
+	require.NoError(t, err)
+	status, is, _ = stop(w.ID)
+	require.Equal(t, http.StatusAccepted, status, "nobody runs it here, so it does not end")
+	require.Equal(t, "RUNNING", is)
+
+	w, _, err = b.operations.Register(t.Context(), "ann", operationRegister(b.joined("done").Name))
+	require.NoError(t, err)
+	b.complete(w)
+	status, is, _ = stop(w.ID)
+	require.Equal(t, http.StatusAccepted, status)
+	require.Equal(t, "COMPLETED", is)
+	code, text = b.call(http.MethodPost, "/cluster/cancel/"+w.ID.String(), nil)
+	require.Equal(t, http.StatusConflict, code, text)
+}
+
+// In production the platform is shown no description, as of its other services.
+func TestUndescribed(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *platform.Config) { c.Undescribed = true })
+	for _, path := range []string{"/docs", "/openapi.json"} {
+		status, text := b.call(http.MethodGet, path, nil)
+		require.Equal(t, http.StatusNotFound, status)
+		require.JSONEq(t, `{"detail": "Not Found"}`, text)
+	}
+	status, text := b.call(http.MethodGet, "/health", nil)
 	taken(t, status, text)
+}
+
+// A cluster that the platform calls CLOUD is taken out as any other.
+func TestDeleteOfACloud(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.joined("edge")
+	status, text := b.call(http.MethodPost, "/cluster/delete", `{"cluster_id": "`+c.ID.String()+`", "cluster_type": "CLOUD", "cloud_payload": "{\"credentials\": \"`+canary.Reveal()+`\"}"}`)
+	taken(t, status, text)
+	require.Equal(t, "delete_cluster", read[metadata](t, text).WorkflowName)
+	require.NotContains(t, b.log.String(), canary.Reveal())
 }
 
 // A failed workflow is begun anew, one that runs is not.
@@ -377,7 +455,7 @@ func (b *bundle) end(w *workflow.Workflow, o workflow.Outcome) {
 		}
 		_, _, err = b.workflows.Settle(b.t.Context(), turn, int64(i), last)
 		require.NoError(b.t, err)
-		if o.Status == workflow.StepFailed {
+		if o.Status == workflow.StepFailed || o.Status == workflow.StepCancelled {
 			break
 		}
 	}

@@ -44,6 +44,8 @@ type failure struct {
 // sentence, or a list of faults.
 type detail struct {
 	Detail any `json:"detail"`
+	// Message says what is wrong where the detail is a fixed text of the contract.
+	Message string `json:"message,omitempty"`
 }
 
 // fault is one thing that is wrong with a request.
@@ -86,12 +88,17 @@ func typeOf(status int) string {
 
 // refused is a detail with one sentence.
 func refused(status int, format string, args ...any) answer {
-	return answer{status, detail{fmt.Sprintf(format, args...)}}
+	return answer{status, detail{Detail: fmt.Sprintf(format, args...)}}
+}
+
+// explained is a detail of the contract's own words, and what is wrong beside it.
+func explained(status int, words, message string) answer {
+	return answer{status, detail{words, message}}
 }
 
 // unprocessable lists what is wrong with a request.
 func unprocessable(faults []fault) answer {
-	return answer{http.StatusUnprocessableEntity, detail{faults}}
+	return answer{http.StatusUnprocessableEntity, detail{Detail: faults}}
 }
 
 // uploaded is what may be wrong with an uploaded file's cluster.
@@ -140,7 +147,7 @@ func refusal(at []string, fields []*invalid.Error) answer {
 		faults = append(faults, fault{Type: "value_error", Loc: slices.Concat(at, strings.Split(f.Field, ".")), Msg: f.Error()})
 	}
 	if len(file) > 0 {
-		return refused(http.StatusBadRequest, "Invalid configuration file: %s", strings.Join(file, "; "))
+		return explained(http.StatusBadRequest, "Invalid configuration file", strings.Join(file, "; "))
 	}
 	return unprocessable(faults)
 }

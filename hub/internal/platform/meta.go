@@ -23,7 +23,7 @@ func (s *Server) health(*http.Request) answer { return ok("ack", nil) }
 // openapi describes the routes, made from their table.
 func (s *Server) openapi(*http.Request) answer {
 	paths := map[string]map[string]any{}
-	for _, r := range routes() {
+	for _, r := range s.routes {
 		path := strings.TrimSuffix(r.pattern, "{$}")
 		if paths[path] == nil {
 			paths[path] = map[string]any{}
@@ -52,7 +52,7 @@ func (s *Server) openapi(*http.Request) answer {
 func (s *Server) docs(w http.ResponseWriter, _ *http.Request) answer {
 	var b strings.Builder
 	fmt.Fprintf(&b, "<!doctype html><html lang=en><meta charset=utf-8><title>%[1]s</title><h1>%[1]s %[2]s</h1><table>", html.EscapeString(s.cfg.AppID), html.EscapeString(buildinfo.Version()))
-	for _, r := range routes() {
+	for _, r := range s.routes {
 		fmt.Fprintf(&b, "<tr><td>%s<td><code>%s</code><td>%s", r.method, html.EscapeString(r.pattern), html.EscapeString(r.about))
 	}
 	b.WriteString("</table></html>")

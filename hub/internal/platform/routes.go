@@ -33,6 +33,12 @@ const (
 	pathDeploymentCron = "/deployment/periodic-deployment-status-update"
 )
 
+// The routes that describe the others.
+const (
+	pathOpenAPI = "/openapi.json"
+	pathDocs    = "/docs"
+)
+
 // routes is the whole face.
 func routes() []route {
 	return append([]route{
@@ -64,12 +70,12 @@ func routes() []route {
 		{http.MethodGet, "/sync/secrets", "read the secrets again", nothing, plain((*Server).syncSecrets)},
 		{http.MethodGet, "/register", "say to the other services where this one is", nothing, plain((*Server).register)},
 		{http.MethodGet, "/workflow/{workflow_id}/status", "say where a workflow stands", nothing, plain((*Server).workflowStatus)},
-		{http.MethodDelete, "/workflow/{workflow_id}/stop", "cancel a workflow and undo what it made", nothing, plain((*Server).cancelWorkflow)},
+		{http.MethodDelete, "/workflow/{workflow_id}/stop", "cancel a workflow and undo what it made", nothing, plain((*Server).stopWorkflow)},
 		{http.MethodPost, "/workflow/{workflow_id}/pause", "refuse to pause", nothing, plain((*Server).pauseWorkflow)},
 		{http.MethodPost, "/workflow/{workflow_id}/resume", "refuse to resume", nothing, plain((*Server).pauseWorkflow)},
 		{http.MethodPost, "/workflow/{workflow_id}/restart", "try a failed workflow again", nothing, plain((*Server).restartWorkflow)},
-		{http.MethodGet, "/openapi.json", "describe these routes", nothing, plain((*Server).openapi)},
-		{http.MethodGet, "/docs", "describe these routes to people", nothing, (*Server).docs},
+		{http.MethodGet, pathOpenAPI, "describe these routes", nothing, plain((*Server).openapi)},
+		{http.MethodGet, pathDocs, "describe these routes to people", nothing, (*Server).docs},
 		{http.MethodGet, "/dapr/subscribe", "name the topics to subscribe to", nothing, plain((*Server).subscriptions)},
 		{http.MethodGet, "/dapr/config", "say that there are no actors here", nothing, plain((*Server).daprConfig)},
 		{http.MethodPost, "/notifications", "take answers of other services off the topic", eventBody, (*Server).notifications},

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -110,6 +111,8 @@ type Config struct {
 	Settings, Secrets []string
 	// Changed hears the settings, at the start and when they change. May be nil.
 	Changed func(ctx context.Context, settings map[string]string)
+	// Undescribed serves neither /docs nor /openapi.json.
+	Undescribed bool
 	// Grace is mirror.DefaultGrace when zero.
 	Grace time.Duration
 	// Patience is DefaultPatience when zero.
@@ -124,6 +127,7 @@ type Server struct {
 	log     *slog.Logger
 	now     func() time.Time
 	began   time.Time
+	routes  []route
 	handler http.Handler
 	metrics *metrics
 	// settings wakes Run when the sidecar says that a setting changed, started
@@ -143,8 +147,12 @@ func New(cfg Config) (*Server, error) {
 		s.now = time.Now
 	}
 	s.began = s.now()
+	s.routes = routes()
+	if cfg.Undescribed {
+		s.routes = slices.DeleteFunc(s.routes, func(r route) bool { return r.pattern == pathDocs || r.pattern == pathOpenAPI })
+	}
 	mux := http.NewServeMux()
-	for _, r := range routes() {
+	for _, r := range s.routes {
 		mux.HandleFunc(r.method+" "+r.pattern, s.serve(r))
 	}
 	mux.HandleFunc("/", s.unknown)
@@ -191,7 +199,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 
 // unknown answers what no route is for, and methods that a route does not have.
 func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
-	for _, one := range routes() {
+	for _, one := range s.routes {
 		if one.matches(r.URL.Path) {
 			w.Header().Set("Allow", one.method)
 			s.write(r.Context(), w, refused(http.StatusMethodNotAllowed, "Method Not Allowed"))

@@ -99,37 +99,75 @@ func (s *Server) workflowStatus(r *http.Request) answer {
 	return ok("ack", map[string]string{"status": statusOf(w.Status)})
 }
 
-// cancelWorkflow asks a workflow to end and waits for that, as the platform
-// does. It answers 200 as soon as the wish is recorded and will come true, since
-// the platform takes any other status for a refusal; one that has ended already
-// is no failure either, unless it succeeded.
-func (s *Server) cancelWorkflow(r *http.Request) answer {
-	ctx := r.Context()
+// stopped is a workflow that was asked to end.
+type stopped struct {
+	id     uuid.UUID
+	status workflow.Status
+	// before is that it was over when it was asked.
+	before bool
+}
+
+// stop asks a workflow to end and waits for that, as the platform does. It says
+// what is so as soon as the wish is recorded and will come true.
+func (s *Server) stop(r *http.Request) (stopped, *answer) {
 	id, bad := pathID(r, "workflow_id")
+	if bad != nil {
+		return stopped{}, bad
+	}
+	w, err := s.cfg.Workflows.Cancel(r.Context(), Actor, id.String())
+	if finished, is := errors.AsType[*workflow.FinishedError](err); is {
+		return stopped{id, finished.Status, true}, nil
+	}
+	if err == nil {
+		w, err = s.ended(r.Context(), w)
+	}
+	if err != nil {
+		a := s.problem(r.Context(), nil, err)
+		return stopped{}, &a
+	}
+	return stopped{id, w.Status, false}, nil
+}
+
+// says is the answer to the wish.
+func (o stopped) says() answer {
+	param := map[string]string{"workflow_id": o.id.String(), "status": statusOf(o.status)}
+	switch {
+	case o.before || o.status == workflow.StatusCompleted:
+		return ok("The workflow is over already.", param)
+	case !o.status.Terminal():
+		return ok("The workflow is stopping; what it made is being removed.", param)
+	}
+	return ok("The workflow is stopped; what it made is removed.", param)
+}
+
+// stopWorkflow is DELETE /workflow/{workflow_id}/stop: 200 if that stopped it, 202
+// if it is stopping or was over already.
+func (s *Server) stopWorkflow(r *http.Request) answer {
+	o, bad := s.stop(r)
 	if bad != nil {
 		return *bad
 	}
-	w, err := s.cfg.Workflows.Cancel(ctx, Actor, id.String())
-	if finished, is := errors.AsType[*workflow.FinishedError](err); is {
-		if finished.Status == workflow.StatusCompleted {
-			return failed(http.StatusConflict, "Workflow %s has completed and cannot be stopped; undo it by what is there for that, as removing the cluster.", id)
-		}
-		return ok("The workflow is over already.", map[string]string{"workflow_id": id.String(), "status": statusOf(finished.Status)})
+	a := o.says()
+	if o.before || o.status == workflow.StatusCompleted || !o.status.Terminal() {
+		a.status = http.StatusAccepted
 	}
-	if err != nil {
-		return s.problem(ctx, nil, err)
+	return a
+}
+
+// cancelWorkflow is POST /cluster/cancel/{workflow_id}. Its caller takes any
+// status but 200 for a refusal, and a success for the promise that nothing is
+// left: a workflow that succeeded is refused, one that is over otherwise is not.
+func (s *Server) cancelWorkflow(r *http.Request) answer {
+	o, bad := s.stop(r)
+	switch {
+	case bad != nil:
+		return *bad
+	case o.status == workflow.StatusCompleted && o.before:
+		return failed(http.StatusConflict, "Workflow %s has completed and cannot be stopped; undo it by what is there for that, as removing the cluster.", o.id)
+	case o.status == workflow.StatusCompleted:
+		return failed(http.StatusConflict, "Workflow %s completed before it could be stopped; undo it by what is there for that, as removing the cluster.", o.id)
 	}
-	if w, err = s.ended(ctx, w); err != nil {
-		return s.problem(ctx, nil, err)
-	}
-	param := map[string]string{"workflow_id": id.String(), "status": statusOf(w.Status)}
-	if !w.Status.Terminal() {
-		return ok("The workflow is stopping; what it made is being removed.", param)
-	}
-	if w.Status == workflow.StatusCompleted {
-		return failed(http.StatusConflict, "Workflow %s completed before it could be stopped; undo it by what is there for that, as removing the cluster.", id)
-	}
-	return ok("The workflow is stopped; what it made is removed.", param)
+	return o.says()
 }
 
 // ended waits for a workflow's end as long as the caller does. What it says
