@@ -16,6 +16,32 @@ type Cluster struct {
 	Distribution   string         `json:"distribution"`
 	StorageClasses []StorageClass `json:"storageClasses,omitempty"`
 	IngressClasses []IngressClass `json:"ingressClasses,omitempty"`
+	// Claims and DNS are nil when unknown: an older agent does not tell, and one
+	// that may not look cannot.
+	Claims *Claims `json:"claims,omitempty"`
+	DNS    *DNS    `json:"dns,omitempty"`
+}
+
+// Claims counts the persistent volume claims by their phase.
+type Claims struct {
+	Bound   int64 `json:"bound"`
+	Pending int64 `json:"pending"`
+	Lost    int64 `json:"lost"`
+	// PendingNames and LostNames are the first MaxClaimNames of them, as
+	// namespace/name.
+	PendingNames []string `json:"pendingNames,omitempty"`
+	LostNames    []string `json:"lostNames,omitempty"`
+}
+
+// MaxClaimNames bounds each list of names in Claims.
+const MaxClaimNames = 10
+
+// DNS is the service by which pods find names. Service is namespace/name, and
+// empty when there is none of those that are known. Ready counts its pods that
+// are ready; it is nil for a service that selects no pods.
+type DNS struct {
+	Service string `json:"service"`
+	Ready   *int32 `json:"ready,omitempty"`
 }
 
 // Platform is the kind of Kubernetes.
@@ -29,14 +55,16 @@ const (
 
 // StorageClass is one way to get a volume. AccessMode is the widest mode that
 // its provisioner is known to support, and empty when that is unknown.
+// Parameters are the provisioner's, as StorageParameters keeps them.
 type StorageClass struct {
-	Name          string `json:"name"`
-	Provisioner   string `json:"provisioner"`
-	Default       bool   `json:"default,omitempty"`
-	AccessMode    string `json:"accessMode,omitempty"`
-	ReclaimPolicy string `json:"reclaimPolicy,omitempty"`
-	Expandable    bool   `json:"expandable,omitempty"`
-	BindingMode   string `json:"bindingMode,omitempty"`
+	Name          string            `json:"name"`
+	Provisioner   string            `json:"provisioner"`
+	Default       bool              `json:"default,omitempty"`
+	AccessMode    string            `json:"accessMode,omitempty"`
+	ReclaimPolicy string            `json:"reclaimPolicy,omitempty"`
+	Expandable    bool              `json:"expandable,omitempty"`
+	BindingMode   string            `json:"bindingMode,omitempty"`
+	Parameters    map[string]string `json:"parameters,omitempty"`
 }
 
 // IngressClass is one ingress controller's class.

@@ -2,9 +2,12 @@ package facts_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
@@ -41,11 +44,61 @@ func TestNodeRoundTrip(t *testing.T) {
 
 	c := facts.Cluster{
 		UID: "u", Version: "v1.33.1", Platform: facts.PlatformKubernetes, Distribution: "k3s",
-		StorageClasses: []facts.StorageClass{{Name: "local-path", Provisioner: "rancher.io/local-path", Default: true, AccessMode: "ReadWriteOnce"}},
+		StorageClasses: []facts.StorageClass{{Name: "local-path", Provisioner: "rancher.io/local-path", Default: true, AccessMode: "ReadWriteOnce", Parameters: map[string]string{"archive": "true"}}},
+		Claims:         &facts.Claims{Bound: 7, Pending: 1, PendingNames: []string{"a/data"}},
+		DNS:            &facts.DNS{Service: "kube-system/kube-dns", Ready: new(int32(2))},
 		IngressClasses: []facts.IngressClass{{Name: "traefik", Controller: "traefik.io/ingress-controller"}},
 	}
 	require.Equal(t, c, facts.ClusterFromProto(c.ToProto()))
 	require.Equal(t, facts.Cluster{}, facts.ClusterFromProto(nil))
+	for _, c := range []facts.Cluster{{Claims: &facts.Claims{}}, {DNS: &facts.DNS{}}} {
+		require.Equal(t, c, facts.ClusterFromProto(c.ToProto()), "nothing there is not unknown")
+	}
+}
+
+// What an older agent's digest covers is the same as before: the hub works it
+// out again from what it stored.
+func TestDigestOfAnOlderAgent(t *testing.T) {
+	t.Parallel()
+	c := facts.Cluster{UID: "u", StorageClasses: []facts.StorageClass{{Name: "a", Provisioner: "p"}}}
+	raw, err := json.Marshal(c)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"uid": "u", "version": "", "platform": "", "distribution": "", "storageClasses": [{"name": "a", "provisioner": "p"}]}`, string(raw))
+}
+
+func TestClusterFromProtoIsBounded(t *testing.T) {
+	t.Parallel()
+	names := make([]string, 1000)
+	parameters := map[string]string{}
+	for i := range names {
+		names[i] = strings.Repeat("é", 1000)
+		parameters[fmt.Sprintf("p%04d", i)] = strings.Repeat("é", 1000)
+	}
+	c := facts.ClusterFromProto(&agentv1.ClusterFacts{
+		Claims:         &agentv1.Claims{Bound: -1, Pending: math.MinInt64, Lost: 3, PendingNames: names, LostNames: names},
+		Dns:            &agentv1.Dns{Service: names[0], Ready: proto.Int32(-4)},
+		StorageClasses: []*agentv1.StorageClass{{Parameters: parameters}},
+	})
+	require.Equal(t, []int64{0, 0, 3}, []int64{c.Claims.Bound, c.Claims.Pending, c.Claims.Lost})
+	require.Len(t, c.Claims.PendingNames, facts.MaxClaimNames)
+	require.Len(t, c.Claims.LostNames, facts.MaxClaimNames)
+	require.Zero(t, *c.DNS.Ready)
+	require.Len(t, c.StorageClasses[0].Parameters, 32)
+	for _, text := range []string{c.Claims.LostNames[9], c.DNS.Service, c.StorageClasses[0].Parameters["p0031"]} {
+		require.LessOrEqual(t, len(text), 512)
+		require.True(t, utf8.ValidString(text))
+	}
+	require.Equal(t, c, facts.ClusterFromProto(c.ToProto()))
+}
+
+func TestStorageParametersLeaveSecretsOut(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, map[string]string{"server": "nfs.example.com", "share": "/models"}, facts.StorageParameters(map[string]string{
+		"server": "nfs.example.com", "share": "/models", "restuserkey": "x", "adminPassword": "x", "authToken": "x", "secretNamespace": "x",
+		"csi.storage.k8s.io/provisioner-secret-name": "x", "kmsKeyId": "x", "PASSWD": "x", "encryptionPassphrase": "x", "userCredentials": "x",
+	}))
+	require.Nil(t, facts.StorageParameters(map[string]string{"token": "x"}))
+	require.Nil(t, facts.StorageParameters(nil))
 }
 
 func TestDigestIgnoresOrderAndForm(t *testing.T) {
@@ -151,7 +204,10 @@ func FuzzNodeFromProto(f *testing.F) {
 }
 
 func FuzzClusterFromProto(f *testing.F) {
-	seed, err := proto.Marshal(facts.Cluster{UID: "u", StorageClasses: []facts.StorageClass{{Name: "a"}}}.ToProto())
+	seed, err := proto.Marshal(facts.Cluster{
+		UID: "u", StorageClasses: []facts.StorageClass{{Name: "a", Parameters: map[string]string{"b\x00": "c", "b": strings.Repeat("é", 300)}}},
+		Claims: &facts.Claims{Lost: -1, LostNames: []string{"\x00"}}, DNS: &facts.DNS{Service: strings.Repeat("é", 300), Ready: new(int32(-1))},
+	}.ToProto())
 	require.NoError(f, err)
 	f.Add(seed)
 	f.Fuzz(func(t *testing.T, data []byte) {

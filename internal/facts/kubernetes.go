@@ -1,8 +1,10 @@
 package facts
 
 import (
+	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // PlatformOf tells OpenShift from plain Kubernetes by its API groups.
@@ -74,6 +76,53 @@ func AccessMode(provisioner string) string {
 		}
 	}
 	return ""
+}
+
+// The bounds of what StorageParameters keeps.
+const (
+	maxParameters     = 32
+	maxParameterName  = 253
+	maxParameterValue = 512
+)
+
+// StorageParameters are the parameters of a storage class that are kept as
+// facts: not those whose names look as if they held or named a secret, 32 of
+// the others in order of their names, and of each value 512 bytes.
+func StorageParameters(in map[string]string) map[string]string {
+	out := make(map[string]string, min(len(in), maxParameters))
+	for _, key := range slices.Sorted(maps.Keys(in)) {
+		if len(out) == maxParameters {
+			break
+		}
+		value := clipTo(clean(in[key]), maxParameterValue)
+		if key = clean(key); len(key) <= maxParameterName && !looksSecret(key) {
+			out[key] = value
+		}
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return out
+}
+
+func looksSecret(key string) bool {
+	key = strings.ToLower(key)
+	return slices.ContainsFunc([]string{"secret", "passw", "passphrase", "token", "key", "credential"}, func(mark string) bool {
+		return strings.Contains(key, mark)
+	})
+}
+
+// clipTo cuts a text at a rune's border so that it has at most that many bytes.
+func clipTo(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	const mark = "…"
+	cut := most - len(mark)
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + mark
 }
 
 // NodeLabels are the labels of a node that are kept as facts: all but those

@@ -21,31 +21,69 @@ func ClusterFromProto(p *agentv1.ClusterFacts) Cluster {
 		IngressClasses: convert(p.GetIngressClasses(), func(c *agentv1.IngressClass) IngressClass {
 			return IngressClass{Name: clean(c.GetName()), Controller: clean(c.GetController()), Default: c.GetIsDefault()}
 		}),
+		Claims: claimsFromProto(p.GetClaims()),
+		DNS:    dnsFromProto(p.GetDns()),
 	}
 }
+
+func claimsFromProto(p *agentv1.Claims) *Claims {
+	if p == nil {
+		return nil
+	}
+	names := func(in []string) []string { return convert(in[:min(len(in), MaxClaimNames)], cleanName) }
+	return &Claims{
+		Bound: max(p.GetBound(), 0), Pending: max(p.GetPending(), 0), Lost: max(p.GetLost(), 0),
+		PendingNames: names(p.GetPendingNames()), LostNames: names(p.GetLostNames()),
+	}
+}
+
+func dnsFromProto(p *agentv1.Dns) *DNS {
+	if p == nil {
+		return nil
+	}
+	d := &DNS{Service: cleanName(p.GetService()), Ready: clone(p.Ready)}
+	if d.Ready != nil {
+		*d.Ready = max(*d.Ready, 0)
+	}
+	return d
+}
+
+// cleanName bounds a namespace and a name: Kubernetes's own bound is 253 bytes
+// each.
+func cleanName(s string) string { return clipTo(clean(s), 2*253+1) }
 
 func storageClassFromProto(c *agentv1.StorageClass) StorageClass {
 	return StorageClass{
 		Name: clean(c.GetName()), Provisioner: clean(c.GetProvisioner()), Default: c.GetIsDefault(),
 		AccessMode: clean(c.GetAccessMode()), ReclaimPolicy: clean(c.GetReclaimPolicy()),
-		Expandable: c.GetExpandable(), BindingMode: clean(c.GetBindingMode()),
+		Expandable: c.GetExpandable(), BindingMode: clean(c.GetBindingMode()), Parameters: StorageParameters(c.GetParameters()),
 	}
 }
 
 // ToProto is the wire form.
 func (c Cluster) ToProto() *agentv1.ClusterFacts {
-	return &agentv1.ClusterFacts{
+	out := &agentv1.ClusterFacts{
 		Uid: c.UID, Version: c.Version, Platform: string(c.Platform), Distribution: c.Distribution,
 		StorageClasses: convert(c.StorageClasses, func(s StorageClass) *agentv1.StorageClass {
 			return &agentv1.StorageClass{
 				Name: s.Name, Provisioner: s.Provisioner, IsDefault: s.Default, AccessMode: s.AccessMode,
-				ReclaimPolicy: s.ReclaimPolicy, Expandable: s.Expandable, BindingMode: s.BindingMode,
+				ReclaimPolicy: s.ReclaimPolicy, Expandable: s.Expandable, BindingMode: s.BindingMode, Parameters: s.Parameters,
 			}
 		}),
 		IngressClasses: convert(c.IngressClasses, func(i IngressClass) *agentv1.IngressClass {
 			return &agentv1.IngressClass{Name: i.Name, Controller: i.Controller, IsDefault: i.Default}
 		}),
 	}
+	if c.Claims != nil {
+		out.Claims = &agentv1.Claims{
+			Bound: c.Claims.Bound, Pending: c.Claims.Pending, Lost: c.Claims.Lost,
+			PendingNames: c.Claims.PendingNames, LostNames: c.Claims.LostNames,
+		}
+	}
+	if c.DNS != nil {
+		out.Dns = &agentv1.Dns{Service: c.DNS.Service, Ready: clone(c.DNS.Ready)}
+	}
+	return out
 }
 
 // NodeFromProto reads what a peer sent. It accepts anything: what has no

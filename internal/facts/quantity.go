@@ -155,10 +155,5 @@ func FormatCPU(millis int64) string {
 
 // clip shortens a foreign text for a sentence.
 func clip(s string) string {
-	const enough = 64
-	s = clean(s)
-	if len(s) <= enough {
-		return s
-	}
-	return strings.ToValidUTF8(s[:enough], "") + "…"
+	return clipTo(clean(s), 64)
 }

@@ -28,6 +28,9 @@ const (
 	// DefaultProbe is how often /version is asked, which also says whether the
 	// API server is there.
 	DefaultProbe = 10 * time.Second
+	// DefaultTally is how often claims are counted and the DNS is looked at:
+	// claims are pending for seconds whenever a volume is made.
+	DefaultTally = 30 * time.Second
 )
 
 // Server is what is asked of the API server beside the watches; *kube.Clients.
@@ -47,6 +50,7 @@ type Config struct {
 	Now   func() time.Time
 	Grace time.Duration
 	Probe time.Duration
+	Tally time.Duration
 }
 
 // Collector keeps the facts.
@@ -60,10 +64,12 @@ type Collector struct {
 	kinds   map[kind]*kindState
 	nodes   map[string]*node
 	pods    map[string]podRequest
+	claims  map[string]corev1.PersistentVolumeClaimPhase
 	sums    map[string]facts.Resources // by node
 	cluster facts.Cluster
 	groups  []string
 	digest  string // of cluster
+	tallied bool   // tally has ended once, well or not
 	feeds   map[*feed]struct{}
 }
 
@@ -92,6 +98,7 @@ type feed struct {
 func New(cfg Config) (*Collector, error) {
 	cfg.Grace = cmp.Or(cfg.Grace, DefaultGrace)
 	cfg.Probe = cmp.Or(cfg.Probe, DefaultProbe)
+	cfg.Tally = cmp.Or(cfg.Tally, DefaultTally)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -101,7 +108,8 @@ func New(cfg Config) (*Collector, error) {
 	c := &Collector{
 		cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), rearm: make(chan struct{}, 1),
 		kinds: map[kind]*kindState{}, nodes: map[string]*node{}, pods: map[string]podRequest{},
-		sums: map[string]facts.Resources{}, feeds: map[*feed]struct{}{},
+		claims: map[string]corev1.PersistentVolumeClaimPhase{},
+		sums:   map[string]facts.Resources{}, feeds: map[*feed]struct{}{},
 	}
 	for _, k := range kinds() {
 		c.kinds[k] = &kindState{}

@@ -4,7 +4,8 @@
 //	pods ─────────┤ is needed is decoded    │
 //	storage cl. ──┼───────► Collector ──────┤
 //	ingress cl. ──┤        facts per node   └─► Watch: which nodes changed
-//	/version ─────┘        digest per node
+//	claims ───────┤        digest per node
+//	/version, DNS ┘
 //
 // The API server is authoritative; the Collector holds its last word. While it
 // is away the last word stays, the board says APIServerUnreachable, and nothing
@@ -13,6 +14,9 @@
 //
 // Of pods only the requests are kept, summed per node; pods that have ended
 // and pods without a node are filtered out by the API server already.
+//
+// Of volume claims only the phase is kept, and they are counted at times, not
+// with each change: a claim is pending for seconds whenever a volume is made.
 //
 // A device whose labels vanish is not gone: NFD and GFD drop theirs for
 // minutes when they restart. It keeps its facts, marked suspect, for a grace

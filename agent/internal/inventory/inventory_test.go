@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -33,7 +34,7 @@ func start(t *testing.T, rc *rest.Config) (*inventory.Collector, *health.Board) 
 	require.NoError(t, err)
 	board := health.New(time.Now)
 	c, err := inventory.New(inventory.Config{
-		Client: clients.Typed, Server: clients, Board: board, Logger: slog.New(slog.DiscardHandler), Probe: 500 * time.Millisecond,
+		Client: clients.Typed, Server: clients, Board: board, Logger: slog.New(slog.DiscardHandler), Probe: 500 * time.Millisecond, Tally: 500 * time.Millisecond,
 	})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -103,6 +104,8 @@ func TestWatch(t *testing.T) { //nolint:paralleltest // takes the API server awa
 	require.NoError(t, err)
 	await(t, c, "alpha", func(n *agentv1.NodeFacts) bool { return n.GetRequested().GetPods() == 0 })
 
+	watchVolumesAndDNS(t, c)
+
 	server.StopServer()
 	for len(board.List()) == 0 {
 		<-board.Changed()
@@ -113,7 +116,7 @@ func TestWatch(t *testing.T) { //nolint:paralleltest // takes the API server awa
 
 	_, err = client.StorageV1().StorageClasses().Create(t.Context(), &storagev1.StorageClass{
 		ObjectMeta:  metav1.ObjectMeta{Name: "fast", Annotations: map[string]string{"storageclass.kubernetes.io/is-default-class": "true"}},
-		Provisioner: "efs.csi.aws.com",
+		Provisioner: "efs.csi.aws.com", Parameters: map[string]string{"fileSystemId": "fs-1", "adminPassword": "geheim"},
 	}, metav1.CreateOptions{})
 	require.NoError(t, err)
 	require.NoError(t, client.CoreV1().Nodes().Delete(t.Context(), "alpha", metav1.DeleteOptions{}))
@@ -130,6 +133,56 @@ func TestWatch(t *testing.T) { //nolint:paralleltest // takes the API server awa
 	class := c.Delta(nil, true).GetCluster().GetStorageClasses()[0]
 	require.Equal(t, "ReadWriteMany", class.GetAccessMode())
 	require.True(t, class.GetIsDefault())
+	require.Equal(t, map[string]string{"fileSystemId": "fs-1"}, class.GetParameters())
+}
+
+// watchVolumesAndDNS follows a claim that loses its volume, and the DNS as it
+// comes.
+func watchVolumesAndDNS(t *testing.T, c *inventory.Collector) {
+	t.Helper()
+	client := server.Client(t)
+	wake, _, stop := c.Watch()
+	defer stop()
+	reach := func(ok func(*agentv1.ClusterFacts) bool) {
+		t.Helper()
+		for !ok(c.Delta(nil, true).GetCluster()) {
+			select {
+			case <-wake:
+			case <-time.After(20 * time.Second):
+				t.Fatalf("cluster: %v", c.Delta(nil, true).GetCluster())
+			}
+		}
+	}
+	before := c.Delta(nil, true).GetCluster()
+	require.NotNil(t, before.GetClaims())
+	require.NotNil(t, before.GetDns(), "looked at before the first summary")
+	require.Empty(t, before.GetDns().GetService())
+
+	ns := server.Namespace(t)
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "data"}, Spec: corev1.PersistentVolumeClaimSpec{
+		AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+		Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{"storage": resource.MustParse("1Gi")}},
+	}}
+	claim, err := client.CoreV1().PersistentVolumeClaims(ns).Create(t.Context(), claim, metav1.CreateOptions{})
+	require.NoError(t, err)
+	reach(func(f *agentv1.ClusterFacts) bool {
+		return slices.Contains(f.GetClaims().GetPendingNames(), ns+"/data")
+	})
+	claim.Status.Phase = corev1.ClaimLost
+	_, err = client.CoreV1().PersistentVolumeClaims(ns).UpdateStatus(t.Context(), claim, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	reach(func(f *agentv1.ClusterFacts) bool {
+		return f.GetClaims().GetLost() == before.GetClaims().GetLost()+1 && f.GetClaims().GetPending() == before.GetClaims().GetPending()
+	})
+
+	dns := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "kube-dns"}, Spec: corev1.ServiceSpec{
+		Selector: map[string]string{"k8s-app": "kube-dns"}, Ports: []corev1.ServicePort{{Port: 53, Protocol: corev1.ProtocolUDP}},
+	}}
+	_, err = client.CoreV1().Services(metav1.NamespaceSystem).Create(t.Context(), dns, metav1.CreateOptions{})
+	require.NoError(t, err)
+	reach(func(f *agentv1.ClusterFacts) bool {
+		return f.GetDns().GetService() == "kube-system/kube-dns" && f.GetDns().Ready != nil && f.GetDns().GetReady() == 0
+	})
 }
 
 // TestDenied: an account that may not list pods still reports nodes, and says

@@ -134,6 +134,7 @@ func readStorageClass(obj *storagev1.StorageClass) facts.StorageClass {
 		Name: obj.Name, Provisioner: obj.Provisioner, AccessMode: facts.AccessMode(obj.Provisioner),
 		Default:    obj.Annotations[defaultStorageClass] == "true",
 		Expandable: obj.AllowVolumeExpansion != nil && *obj.AllowVolumeExpansion,
+		Parameters: facts.StorageParameters(obj.Parameters),
 	}
 	if obj.ReclaimPolicy != nil {
 		s.ReclaimPolicy = string(*obj.ReclaimPolicy)

@@ -32,10 +32,11 @@ const (
 	kindPods           kind = "pods"
 	kindStorageClasses kind = "storageclasses"
 	kindIngressClasses kind = "ingressclasses"
+	kindClaims         kind = "persistentvolumeclaims"
 )
 
 func kinds() []kind {
-	return []kind{kindNodes, kindPods, kindStorageClasses, kindIngressClasses}
+	return []kind{kindNodes, kindPods, kindStorageClasses, kindIngressClasses, kindClaims}
 }
 
 // kindState says how far the watch of a kind is.
@@ -52,6 +53,8 @@ func (c *Collector) Run(ctx context.Context) error {
 	client := c.cfg.Client
 	g.Add(string(kindStorageClasses), watching(c, kindStorageClasses, &storagev1.StorageClass{}, client.StorageV1().StorageClasses(), c.storageClasses()))
 	g.Add(string(kindIngressClasses), watching(c, kindIngressClasses, &networkingv1.IngressClass{}, client.NetworkingV1().IngressClasses(), c.ingressClasses()))
+	g.Add(string(kindClaims), watching(c, kindClaims, &corev1.PersistentVolumeClaim{}, client.CoreV1().PersistentVolumeClaims(metav1.NamespaceAll), c.claimStore()))
+	g.Add("dns", c.watchDNS)
 	g.Add(string(kindPods), watching(c, kindPods, &corev1.Pod{}, client.CoreV1().Pods(metav1.NamespaceAll), c.podStore()))
 	g.Add(string(kindNodes), watching(c, kindNodes, &corev1.Node{}, client.CoreV1().Nodes(), c.nodeStore()))
 	return g.Run(ctx)
@@ -143,16 +146,20 @@ func (c *Collector) listedLocked(k kind) {
 // kindDoneLocked is called when a kind was listed or denied.
 func (c *Collector) kindDoneLocked(k kind) {
 	c.sayLocked()
-	if k == kindPods {
+	switch k {
+	case kindPods:
 		for _, n := range c.nodes {
 			c.settleLocked(n)
 		}
+	case kindClaims:
+		c.countClaimsLocked()
+	default:
 	}
 	c.openLocked()
 }
 
-// openLocked opens the gate once the version is known and every kind was
-// listed or may not be. Nodes that may not be listed keep it shut: a summary
+// openLocked opens the gate once the version is known, the DNS was looked at,
+// and every kind was listed or may not be. Nodes that may not be listed keep it shut: a summary
 // made from ignorance would say that all nodes are gone.
 func (c *Collector) openLocked() {
 	select {
@@ -160,7 +167,7 @@ func (c *Collector) openLocked() {
 		return
 	default:
 	}
-	if c.cluster.Version == "" {
+	if c.cluster.Version == "" || !c.tallied {
 		return
 	}
 	for name, state := range c.kinds {

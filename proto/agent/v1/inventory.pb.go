@@ -424,8 +424,11 @@ type ClusterFacts struct {
 	Distribution   string          `protobuf:"bytes,4,opt,name=distribution,proto3" json:"distribution,omitempty"`
 	StorageClasses []*StorageClass `protobuf:"bytes,5,rep,name=storage_classes,json=storageClasses,proto3" json:"storage_classes,omitempty"`
 	IngressClasses []*IngressClass `protobuf:"bytes,6,rep,name=ingress_classes,json=ingressClasses,proto3" json:"ingress_classes,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Absent when unknown: of an older agent, or one that may not look.
+	Claims        *Claims `protobuf:"bytes,7,opt,name=claims,proto3" json:"claims,omitempty"`
+	Dns           *Dns    `protobuf:"bytes,8,opt,name=dns,proto3" json:"dns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClusterFacts) Reset() {
@@ -500,6 +503,153 @@ func (x *ClusterFacts) GetIngressClasses() []*IngressClass {
 	return nil
 }
 
+func (x *ClusterFacts) GetClaims() *Claims {
+	if x != nil {
+		return x.Claims
+	}
+	return nil
+}
+
+func (x *ClusterFacts) GetDns() *Dns {
+	if x != nil {
+		return x.Dns
+	}
+	return nil
+}
+
+// Claims counts the persistent volume claims by their phase.
+type Claims struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Bound   int64                  `protobuf:"varint,1,opt,name=bound,proto3" json:"bound,omitempty"`
+	Pending int64                  `protobuf:"varint,2,opt,name=pending,proto3" json:"pending,omitempty"`
+	Lost    int64                  `protobuf:"varint,3,opt,name=lost,proto3" json:"lost,omitempty"`
+	// The first few as namespace/name.
+	PendingNames  []string `protobuf:"bytes,4,rep,name=pending_names,json=pendingNames,proto3" json:"pending_names,omitempty"`
+	LostNames     []string `protobuf:"bytes,5,rep,name=lost_names,json=lostNames,proto3" json:"lost_names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Claims) Reset() {
+	*x = Claims{}
+	mi := &file_agent_v1_inventory_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Claims) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Claims) ProtoMessage() {}
+
+func (x *Claims) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_inventory_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Claims.ProtoReflect.Descriptor instead.
+func (*Claims) Descriptor() ([]byte, []int) {
+	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Claims) GetBound() int64 {
+	if x != nil {
+		return x.Bound
+	}
+	return 0
+}
+
+func (x *Claims) GetPending() int64 {
+	if x != nil {
+		return x.Pending
+	}
+	return 0
+}
+
+func (x *Claims) GetLost() int64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *Claims) GetPendingNames() []string {
+	if x != nil {
+		return x.PendingNames
+	}
+	return nil
+}
+
+func (x *Claims) GetLostNames() []string {
+	if x != nil {
+		return x.LostNames
+	}
+	return nil
+}
+
+// Dns is the service by which pods find names.
+type Dns struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// namespace/name; empty when there is none of those that are known.
+	Service string `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	// How many of its pods are ready; absent when it selects no pods.
+	Ready         *int32 `protobuf:"varint,2,opt,name=ready,proto3,oneof" json:"ready,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Dns) Reset() {
+	*x = Dns{}
+	mi := &file_agent_v1_inventory_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Dns) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Dns) ProtoMessage() {}
+
+func (x *Dns) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_inventory_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Dns.ProtoReflect.Descriptor instead.
+func (*Dns) Descriptor() ([]byte, []int) {
+	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Dns) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *Dns) GetReady() int32 {
+	if x != nil && x.Ready != nil {
+		return *x.Ready
+	}
+	return 0
+}
+
 type StorageClass struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -510,13 +660,15 @@ type StorageClass struct {
 	ReclaimPolicy string `protobuf:"bytes,5,opt,name=reclaim_policy,json=reclaimPolicy,proto3" json:"reclaim_policy,omitempty"`
 	Expandable    bool   `protobuf:"varint,6,opt,name=expandable,proto3" json:"expandable,omitempty"`
 	BindingMode   string `protobuf:"bytes,7,opt,name=binding_mode,json=bindingMode,proto3" json:"binding_mode,omitempty"`
+	// Without those that may be secret.
+	Parameters    map[string]string `protobuf:"bytes,8,rep,name=parameters,proto3" json:"parameters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StorageClass) Reset() {
 	*x = StorageClass{}
-	mi := &file_agent_v1_inventory_proto_msgTypes[7]
+	mi := &file_agent_v1_inventory_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -528,7 +680,7 @@ func (x *StorageClass) String() string {
 func (*StorageClass) ProtoMessage() {}
 
 func (x *StorageClass) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_inventory_proto_msgTypes[7]
+	mi := &file_agent_v1_inventory_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -541,7 +693,7 @@ func (x *StorageClass) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StorageClass.ProtoReflect.Descriptor instead.
 func (*StorageClass) Descriptor() ([]byte, []int) {
-	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{7}
+	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StorageClass) GetName() string {
@@ -593,6 +745,13 @@ func (x *StorageClass) GetBindingMode() string {
 	return ""
 }
 
+func (x *StorageClass) GetParameters() map[string]string {
+	if x != nil {
+		return x.Parameters
+	}
+	return nil
+}
+
 type IngressClass struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -604,7 +763,7 @@ type IngressClass struct {
 
 func (x *IngressClass) Reset() {
 	*x = IngressClass{}
-	mi := &file_agent_v1_inventory_proto_msgTypes[8]
+	mi := &file_agent_v1_inventory_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +775,7 @@ func (x *IngressClass) String() string {
 func (*IngressClass) ProtoMessage() {}
 
 func (x *IngressClass) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_inventory_proto_msgTypes[8]
+	mi := &file_agent_v1_inventory_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +788,7 @@ func (x *IngressClass) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngressClass.ProtoReflect.Descriptor instead.
 func (*IngressClass) Descriptor() ([]byte, []int) {
-	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{8}
+	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *IngressClass) GetName() string {
@@ -686,7 +845,7 @@ type NodeFacts struct {
 
 func (x *NodeFacts) Reset() {
 	*x = NodeFacts{}
-	mi := &file_agent_v1_inventory_proto_msgTypes[9]
+	mi := &file_agent_v1_inventory_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -698,7 +857,7 @@ func (x *NodeFacts) String() string {
 func (*NodeFacts) ProtoMessage() {}
 
 func (x *NodeFacts) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_inventory_proto_msgTypes[9]
+	mi := &file_agent_v1_inventory_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -711,7 +870,7 @@ func (x *NodeFacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeFacts.ProtoReflect.Descriptor instead.
 func (*NodeFacts) Descriptor() ([]byte, []int) {
-	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{9}
+	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *NodeFacts) GetName() string {
@@ -886,7 +1045,7 @@ type Taint struct {
 
 func (x *Taint) Reset() {
 	*x = Taint{}
-	mi := &file_agent_v1_inventory_proto_msgTypes[10]
+	mi := &file_agent_v1_inventory_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -898,7 +1057,7 @@ func (x *Taint) String() string {
 func (*Taint) ProtoMessage() {}
 
 func (x *Taint) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_inventory_proto_msgTypes[10]
+	mi := &file_agent_v1_inventory_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -911,7 +1070,7 @@ func (x *Taint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Taint.ProtoReflect.Descriptor instead.
 func (*Taint) Descriptor() ([]byte, []int) {
-	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{10}
+	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Taint) GetKey() string {
@@ -945,7 +1104,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_agent_v1_inventory_proto_msgTypes[11]
+	mi := &file_agent_v1_inventory_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1116,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_inventory_proto_msgTypes[11]
+	mi := &file_agent_v1_inventory_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1129,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{11}
+	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Address) GetType() string {
@@ -1001,7 +1160,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_agent_v1_inventory_proto_msgTypes[12]
+	mi := &file_agent_v1_inventory_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1013,7 +1172,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_inventory_proto_msgTypes[12]
+	mi := &file_agent_v1_inventory_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1026,7 +1185,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{12}
+	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Resources) GetCpuMillis() int64 {
@@ -1098,7 +1257,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_agent_v1_inventory_proto_msgTypes[13]
+	mi := &file_agent_v1_inventory_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1110,7 +1269,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_inventory_proto_msgTypes[13]
+	mi := &file_agent_v1_inventory_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1123,7 +1282,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{13}
+	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Device) GetId() string {
@@ -1283,14 +1442,27 @@ const file_agent_v1_inventory_proto_rawDesc = "" +
 	"\vobserved_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"observedAt\"!\n" +
 	"\x03Ack\x12\x1a\n" +
-	"\bsequence\x18\x01 \x01(\x03R\bsequence\"\xfc\x01\n" +
+	"\bsequence\x18\x01 \x01(\x03R\bsequence\"\xc7\x02\n" +
 	"\fClusterFacts\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1a\n" +
 	"\bplatform\x18\x03 \x01(\tR\bplatform\x12\"\n" +
 	"\fdistribution\x18\x04 \x01(\tR\fdistribution\x12?\n" +
 	"\x0fstorage_classes\x18\x05 \x03(\v2\x16.agent.v1.StorageClassR\x0estorageClasses\x12?\n" +
-	"\x0fingress_classes\x18\x06 \x03(\v2\x16.agent.v1.IngressClassR\x0eingressClasses\"\xee\x01\n" +
+	"\x0fingress_classes\x18\x06 \x03(\v2\x16.agent.v1.IngressClassR\x0eingressClasses\x12(\n" +
+	"\x06claims\x18\a \x01(\v2\x10.agent.v1.ClaimsR\x06claims\x12\x1f\n" +
+	"\x03dns\x18\b \x01(\v2\r.agent.v1.DnsR\x03dns\"\x90\x01\n" +
+	"\x06Claims\x12\x14\n" +
+	"\x05bound\x18\x01 \x01(\x03R\x05bound\x12\x18\n" +
+	"\apending\x18\x02 \x01(\x03R\apending\x12\x12\n" +
+	"\x04lost\x18\x03 \x01(\x03R\x04lost\x12#\n" +
+	"\rpending_names\x18\x04 \x03(\tR\fpendingNames\x12\x1d\n" +
+	"\n" +
+	"lost_names\x18\x05 \x03(\tR\tlostNames\"D\n" +
+	"\x03Dns\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x19\n" +
+	"\x05ready\x18\x02 \x01(\x05H\x00R\x05ready\x88\x01\x01B\b\n" +
+	"\x06_ready\"\xf5\x02\n" +
 	"\fStorageClass\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vprovisioner\x18\x02 \x01(\tR\vprovisioner\x12\x1d\n" +
@@ -1302,7 +1474,13 @@ const file_agent_v1_inventory_proto_rawDesc = "" +
 	"\n" +
 	"expandable\x18\x06 \x01(\bR\n" +
 	"expandable\x12!\n" +
-	"\fbinding_mode\x18\a \x01(\tR\vbindingMode\"a\n" +
+	"\fbinding_mode\x18\a \x01(\tR\vbindingMode\x12F\n" +
+	"\n" +
+	"parameters\x18\b \x03(\v2&.agent.v1.StorageClass.ParametersEntryR\n" +
+	"parameters\x1a=\n" +
+	"\x0fParametersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"a\n" +
 	"\fIngressClass\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -1397,7 +1575,7 @@ func file_agent_v1_inventory_proto_rawDescGZIP() []byte {
 	return file_agent_v1_inventory_proto_rawDescData
 }
 
-var file_agent_v1_inventory_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_agent_v1_inventory_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_agent_v1_inventory_proto_goTypes = []any{
 	(*ReportRequest)(nil),         // 0: agent.v1.ReportRequest
 	(*ReportResponse)(nil),        // 1: agent.v1.ReportResponse
@@ -1406,46 +1584,52 @@ var file_agent_v1_inventory_proto_goTypes = []any{
 	(*Delta)(nil),                 // 4: agent.v1.Delta
 	(*Ack)(nil),                   // 5: agent.v1.Ack
 	(*ClusterFacts)(nil),          // 6: agent.v1.ClusterFacts
-	(*StorageClass)(nil),          // 7: agent.v1.StorageClass
-	(*IngressClass)(nil),          // 8: agent.v1.IngressClass
-	(*NodeFacts)(nil),             // 9: agent.v1.NodeFacts
-	(*Taint)(nil),                 // 10: agent.v1.Taint
-	(*Address)(nil),               // 11: agent.v1.Address
-	(*Resources)(nil),             // 12: agent.v1.Resources
-	(*Device)(nil),                // 13: agent.v1.Device
-	nil,                           // 14: agent.v1.Summary.NodesEntry
-	nil,                           // 15: agent.v1.NodeFacts.LabelsEntry
-	nil,                           // 16: agent.v1.Resources.ExtendedEntry
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*Claims)(nil),                // 7: agent.v1.Claims
+	(*Dns)(nil),                   // 8: agent.v1.Dns
+	(*StorageClass)(nil),          // 9: agent.v1.StorageClass
+	(*IngressClass)(nil),          // 10: agent.v1.IngressClass
+	(*NodeFacts)(nil),             // 11: agent.v1.NodeFacts
+	(*Taint)(nil),                 // 12: agent.v1.Taint
+	(*Address)(nil),               // 13: agent.v1.Address
+	(*Resources)(nil),             // 14: agent.v1.Resources
+	(*Device)(nil),                // 15: agent.v1.Device
+	nil,                           // 16: agent.v1.Summary.NodesEntry
+	nil,                           // 17: agent.v1.StorageClass.ParametersEntry
+	nil,                           // 18: agent.v1.NodeFacts.LabelsEntry
+	nil,                           // 19: agent.v1.Resources.ExtendedEntry
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
 }
 var file_agent_v1_inventory_proto_depIdxs = []int32{
 	2,  // 0: agent.v1.ReportRequest.summary:type_name -> agent.v1.Summary
 	4,  // 1: agent.v1.ReportRequest.delta:type_name -> agent.v1.Delta
 	3,  // 2: agent.v1.ReportResponse.need:type_name -> agent.v1.Need
 	5,  // 3: agent.v1.ReportResponse.ack:type_name -> agent.v1.Ack
-	14, // 4: agent.v1.Summary.nodes:type_name -> agent.v1.Summary.NodesEntry
+	16, // 4: agent.v1.Summary.nodes:type_name -> agent.v1.Summary.NodesEntry
 	6,  // 5: agent.v1.Delta.cluster:type_name -> agent.v1.ClusterFacts
-	9,  // 6: agent.v1.Delta.nodes:type_name -> agent.v1.NodeFacts
-	17, // 7: agent.v1.Delta.observed_at:type_name -> google.protobuf.Timestamp
-	7,  // 8: agent.v1.ClusterFacts.storage_classes:type_name -> agent.v1.StorageClass
-	8,  // 9: agent.v1.ClusterFacts.ingress_classes:type_name -> agent.v1.IngressClass
-	10, // 10: agent.v1.NodeFacts.taints:type_name -> agent.v1.Taint
-	11, // 11: agent.v1.NodeFacts.addresses:type_name -> agent.v1.Address
-	15, // 12: agent.v1.NodeFacts.labels:type_name -> agent.v1.NodeFacts.LabelsEntry
-	12, // 13: agent.v1.NodeFacts.capacity:type_name -> agent.v1.Resources
-	12, // 14: agent.v1.NodeFacts.allocatable:type_name -> agent.v1.Resources
-	12, // 15: agent.v1.NodeFacts.requested:type_name -> agent.v1.Resources
-	13, // 16: agent.v1.NodeFacts.devices:type_name -> agent.v1.Device
-	17, // 17: agent.v1.NodeFacts.created_at:type_name -> google.protobuf.Timestamp
-	16, // 18: agent.v1.Resources.extended:type_name -> agent.v1.Resources.ExtendedEntry
-	17, // 19: agent.v1.Device.suspect_since:type_name -> google.protobuf.Timestamp
-	0,  // 20: agent.v1.InventoryService.Report:input_type -> agent.v1.ReportRequest
-	1,  // 21: agent.v1.InventoryService.Report:output_type -> agent.v1.ReportResponse
-	21, // [21:22] is the sub-list for method output_type
-	20, // [20:21] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	11, // 6: agent.v1.Delta.nodes:type_name -> agent.v1.NodeFacts
+	20, // 7: agent.v1.Delta.observed_at:type_name -> google.protobuf.Timestamp
+	9,  // 8: agent.v1.ClusterFacts.storage_classes:type_name -> agent.v1.StorageClass
+	10, // 9: agent.v1.ClusterFacts.ingress_classes:type_name -> agent.v1.IngressClass
+	7,  // 10: agent.v1.ClusterFacts.claims:type_name -> agent.v1.Claims
+	8,  // 11: agent.v1.ClusterFacts.dns:type_name -> agent.v1.Dns
+	17, // 12: agent.v1.StorageClass.parameters:type_name -> agent.v1.StorageClass.ParametersEntry
+	12, // 13: agent.v1.NodeFacts.taints:type_name -> agent.v1.Taint
+	13, // 14: agent.v1.NodeFacts.addresses:type_name -> agent.v1.Address
+	18, // 15: agent.v1.NodeFacts.labels:type_name -> agent.v1.NodeFacts.LabelsEntry
+	14, // 16: agent.v1.NodeFacts.capacity:type_name -> agent.v1.Resources
+	14, // 17: agent.v1.NodeFacts.allocatable:type_name -> agent.v1.Resources
+	14, // 18: agent.v1.NodeFacts.requested:type_name -> agent.v1.Resources
+	15, // 19: agent.v1.NodeFacts.devices:type_name -> agent.v1.Device
+	20, // 20: agent.v1.NodeFacts.created_at:type_name -> google.protobuf.Timestamp
+	19, // 21: agent.v1.Resources.extended:type_name -> agent.v1.Resources.ExtendedEntry
+	20, // 22: agent.v1.Device.suspect_since:type_name -> google.protobuf.Timestamp
+	0,  // 23: agent.v1.InventoryService.Report:input_type -> agent.v1.ReportRequest
+	1,  // 24: agent.v1.InventoryService.Report:output_type -> agent.v1.ReportResponse
+	24, // [24:25] is the sub-list for method output_type
+	23, // [23:24] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_agent_v1_inventory_proto_init() }
@@ -1461,14 +1645,15 @@ func file_agent_v1_inventory_proto_init() {
 		(*ReportResponse_Need)(nil),
 		(*ReportResponse_Ack)(nil),
 	}
-	file_agent_v1_inventory_proto_msgTypes[13].OneofWrappers = []any{}
+	file_agent_v1_inventory_proto_msgTypes[8].OneofWrappers = []any{}
+	file_agent_v1_inventory_proto_msgTypes[15].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_inventory_proto_rawDesc), len(file_agent_v1_inventory_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
