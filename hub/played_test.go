@@ -90,6 +90,7 @@ func (p *played) facts() (facts.Cluster, facts.Node) {
 			{Name: "local-path", Provisioner: "rancher.io/local-path", Default: true, AccessMode: "ReadWriteOnce", ReclaimPolicy: "Delete", BindingMode: "WaitForFirstConsumer"},
 			{Name: "nfs", Provisioner: "nfs.csi.k8s.io", AccessMode: "ReadWriteMany", ReclaimPolicy: "Retain", BindingMode: "Immediate"},
 		},
+		Claims: &facts.Claims{Bound: 4}, DNS: &facts.DNS{Service: "kube-system/kube-dns", Ready: new(int32(2))},
 	}
 	has := facts.Resources{CPUMillis: 64_000, MemoryBytes: 512 << 30, Pods: 110, Extended: map[string]int64{"nvidia.com/gpu": 2}}
 	node := facts.Node{

@@ -26,13 +26,18 @@ func ClusterFromProto(p *agentv1.ClusterFacts) Cluster {
 	}
 }
 
+// maxClaims is beyond what any cluster can hold, and sums of it are numbers
+// still.
+const maxClaims = 1 << 40
+
 func claimsFromProto(p *agentv1.Claims) *Claims {
 	if p == nil {
 		return nil
 	}
 	names := func(in []string) []string { return convert(in[:min(len(in), MaxClaimNames)], cleanName) }
+	number := func(n int64) int64 { return min(max(n, 0), maxClaims) }
 	return &Claims{
-		Bound: max(p.GetBound(), 0), Pending: max(p.GetPending(), 0), Lost: max(p.GetLost(), 0),
+		Bound: number(p.GetBound()), Pending: number(p.GetPending()), Lost: number(p.GetLost()),
 		PendingNames: names(p.GetPendingNames()), LostNames: names(p.GetLostNames()),
 	}
 }

@@ -5,15 +5,18 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/yaml"
 
 	"github.com/budecosystem/budcluster/agent/agenttest"
 	"github.com/budecosystem/budcluster/agent/internal/health"
@@ -195,4 +198,48 @@ func TestDenied(t *testing.T) {
 	require.NoError(t, c.Await(t.Context()))
 	require.Equal(t, health.InventoryIncomplete, board.List()[0].Reason)
 	require.Contains(t, board.List()[0].Message, "ingressclasses")
+}
+
+// TestChartsRightsAreEnough: with the rights that the chart gives an agent that
+// only observes, and no others, nothing is missing.
+func TestChartsRightsAreEnough(t *testing.T) {
+	t.Parallel()
+	render, err := os.ReadFile("../../../charts/testdata/observe.golden")
+	require.NoError(t, err)
+	var role rbacv1.ClusterRole
+	for doc := range strings.SplitSeq(string(render), "\n---") {
+		var o rbacv1.ClusterRole
+		if yaml.Unmarshal([]byte(doc), &o) == nil && o.Kind == "ClusterRole" && strings.HasSuffix(o.Name, "-inventory") {
+			role = o
+		}
+	}
+	require.NotEmpty(t, role.Rules)
+	client := server.Client(t).RbacV1()
+	_, err = client.ClusterRoles().Create(t.Context(), &role, metav1.CreateOptions{})
+	require.NoError(t, err)
+	_, err = client.ClusterRoleBindings().Create(t.Context(), &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: role.Name},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: "chart-agent"}},
+	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+
+	rc := server.Config()
+	rc.Impersonate = rest.ImpersonationConfig{UserName: "chart-agent"}
+	c, board := start(t, rc)
+	require.NoError(t, c.Await(t.Context()))
+	wake, _, stop := c.Watch()
+	defer stop()
+	for { // the API server takes a moment to learn of the role
+		cluster := c.Delta(nil, true).GetCluster()
+		if len(board.List()) == 0 && cluster.GetClaims() != nil && cluster.GetDns() != nil {
+			return
+		}
+		select {
+		case <-wake:
+		case <-board.Changed():
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%v %v", board.List(), cluster)
+		}
+	}
 }

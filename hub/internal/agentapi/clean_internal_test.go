@@ -16,7 +16,7 @@ import (
 func TestCleanReachesEveryString(t *testing.T) {
 	t.Parallel()
 	m := &agentv1.ReportRequest{Message: &agentv1.ReportRequest_Delta{Delta: &agentv1.Delta{
-		Cluster: &agentv1.ClusterFacts{StorageClasses: []*agentv1.StorageClass{{Name: "a\x00b"}}},
+		Cluster: &agentv1.ClusterFacts{StorageClasses: []*agentv1.StorageClass{{Name: "a\x00b"}}, Claims: &agentv1.Claims{LostNames: []string{"\x00"}}, Dns: &agentv1.Dns{Service: "d\x00"}},
 		Nodes: []*agentv1.NodeFacts{{
 			Name:      "n\x00",
 			Labels:    map[string]string{"k\x00": "v", "plain": "w\x00", "same": "same"},
@@ -38,6 +38,8 @@ func TestCleanReachesEveryString(t *testing.T) {
 	require.Equal(t, []string{"ok", "\uFFFD"}, node.GetRoles())
 	require.Equal(t, int64(3), node.GetCapacity().GetExtended()["x\uFFFD"])
 	require.Equal(t, "a\uFFFDb", m.GetDelta().GetCluster().GetStorageClasses()[0].GetName())
+	require.Equal(t, []string{"\uFFFD"}, m.GetDelta().GetCluster().GetClaims().GetLostNames())
+	require.Equal(t, "d\uFFFD", m.GetDelta().GetCluster().GetDns().GetService())
 	require.Equal(t, []string{"gone\uFFFD"}, m.GetDelta().GetRemoved())
 	require.LessOrEqual(t, len(node.GetProblems()[0]), maxText+len("…"))
 	require.True(t, utf8.ValidString(node.GetProblems()[0]))

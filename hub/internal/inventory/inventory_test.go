@@ -233,6 +233,19 @@ func TestClusterFacts(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, &f, c.Facts)
 	require.Equal(t, f.Digest(), c.FactsDigest)
+
+	// Claims come and go all day; the DNS does not.
+	latest := b.latest(t)
+	f.Claims = &facts.Claims{Bound: 2, Pending: 1, PendingNames: []string{"a/b"}}
+	b.apply(t, inventory.Delta{Cluster: &f})
+	f.DNS = &facts.DNS{Service: "kube-system/kube-dns", Ready: new(int32(2))}
+	b.apply(t, inventory.Delta{Cluster: &f})
+	events = b.since(t, latest)
+	require.Len(t, events, 2)
+	require.True(t, events[0].Transient)
+	require.Equal(t, "cluster berlin changed: claims (none) → 2 bound, 1 pending, 0 lost", events[0].Message)
+	require.False(t, events[1].Transient)
+	require.Equal(t, "cluster berlin changed: dns (none) → kube-system/kube-dns, 2 ready", events[1].Message)
 }
 
 func TestSummary(t *testing.T) {

@@ -121,6 +121,11 @@ func (s *Service) applyCluster(ctx context.Context, clusterID uuid.UUID, known K
 		return err
 	}
 	e.ClusterID, e.Subject, e.Message = clusterID, known.Name, message("cluster "+known.Name, changes)
+	if known.Facts != nil { // claims come and go all day: of use to those who watch
+		without := *known.Facts
+		without.Claims = f.Claims
+		e.Transient = without.Digest() == digest
+	}
 	return s.store.AppendEvents(ctx, e)
 }
 
@@ -279,7 +284,29 @@ func diffCluster(old *facts.Cluster, next facts.Cluster) []facts.Change {
 	if !reflect.DeepEqual(old.IngressClasses, next.IngressClasses) {
 		add("ingressClasses", ingressNames(old.IngressClasses), ingressNames(next.IngressClasses)+marker(ingressNames(old.IngressClasses) == ingressNames(next.IngressClasses)))
 	}
+	add("claims", claimsText(old.Claims), claimsText(next.Claims))
+	add("dns", dnsText(old.DNS), dnsText(next.DNS))
 	return changes
+}
+
+func claimsText(c *facts.Claims) string {
+	if c == nil {
+		return ""
+	}
+	return fmt.Sprintf("%d bound, %d pending, %d lost", c.Bound, c.Pending, c.Lost)
+}
+
+func dnsText(d *facts.DNS) string {
+	switch {
+	case d == nil:
+		return ""
+	case d.Service == "":
+		return "no service"
+	case d.Ready == nil:
+		return d.Service
+	default:
+		return fmt.Sprintf("%s, %d ready", d.Service, *d.Ready)
+	}
 }
 
 // marker makes a change visible that is within classes of the same names.

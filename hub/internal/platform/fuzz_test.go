@@ -67,6 +67,10 @@ type noRecord struct{}
 
 func (noRecord) List(context.Context, event.Filter) ([]event.Event, error) { return nil, nil }
 
+func (nothing) Presence(context.Context, uuid.UUID) (cluster.Presence, error) {
+	return cluster.Presence{}, cluster.ErrNotFound
+}
+
 type noNodes struct{}
 
 func (noNodes) Nodes(context.Context, inventory.Filter, page.Page) ([]inventory.Node, string, error) {

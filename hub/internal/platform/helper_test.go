@@ -130,11 +130,16 @@ func (b *bundle) joined(name string) *cluster.Cluster {
 	require.NoError(b.t, err)
 	b.report(c.ID, inventory.Delta{
 		Cluster: &facts.Cluster{UID: "u", Version: "v1.31.2", Platform: facts.PlatformKubernetes, Distribution: "k3s", StorageClasses: []facts.StorageClass{
-			{Name: "nfs", Provisioner: "nfs.csi.k8s.io", AccessMode: "ReadWriteMany", ReclaimPolicy: "Retain", BindingMode: "Immediate"},
+			{Name: "nfs", Provisioner: "nfs.csi.k8s.io", AccessMode: "ReadWriteMany", ReclaimPolicy: "Retain", BindingMode: "Immediate", Parameters: map[string]string{"server": "nas-1", "share": "/models"}},
 			{Name: "local-path", Provisioner: "rancher.io/local-path", Default: true, BindingMode: "WaitForFirstConsumer"},
-		}},
+		}, Claims: &facts.Claims{Bound: 3}, DNS: &facts.DNS{Service: "kube-system/kube-dns", Ready: new(int32(2))}},
 		Nodes: []facts.Node{gpuNode("gpu-1"), cpuNode("master-1")},
 	})
+	require.NoError(b.t, b.clusters.SetPresence(b.t.Context(), c.ID, []facts.Presence{
+		{Probe: "nvidia-gpu-operator/device-plugin", State: facts.PresenceAbsent},
+		{Probe: "hami/device-plugin", State: facts.PresenceFound, Kind: "DaemonSet", Namespace: "kube-system", Object: "hami-device-plugin", Ready: new(true)},
+		{Probe: "hami/scheduler", State: facts.PresenceFound, Kind: "Deployment", Namespace: "kube-system", Object: "hami-scheduler", Ready: new(true)},
+	}))
 	return b.get(c.ID)
 }
 

@@ -53,6 +53,8 @@ type look struct {
 	nodes   []inventory.Node
 	state   mirror.State
 	entry   mirror.Entry
+	// presence is what the agent found of components; of the health only.
+	presence []facts.Presence
 }
 
 // look reads the cluster that the path names.
@@ -191,11 +193,19 @@ func (s *Server) storageClasses(r *http.Request) answer {
 	if c.Facts != nil {
 		for _, one := range c.Facts.StorageClasses {
 			classes = append(classes, storageClass{
-				Name: one.Name, Provisioner: one.Provisioner, Parameters: map[string]string{}, ReclaimPolicy: cmp.Or(one.ReclaimPolicy, "Delete"),
+				Name: one.Name, Provisioner: one.Provisioner, Parameters: parameters(one.Parameters), ReclaimPolicy: cmp.Or(one.ReclaimPolicy, "Delete"),
 				VolumeBindingMode: cmp.Or(one.BindingMode, "Immediate"), Default: one.Default, AccessMode: cmp.Or(one.AccessMode, "ReadWriteOnce"),
 			})
 		}
 	}
 	slices.SortFunc(classes, func(a, b storageClass) int { return cmp.Compare(a.Name, b.Name) })
 	return okAs("cluster.storage-classes", "Storage classes fetched successfully", map[string]any{"storage_classes": classes})
+}
+
+// parameters is never null.
+func parameters(p map[string]string) map[string]string {
+	if p == nil {
+		return map[string]string{}
+	}
+	return p
 }

@@ -40,6 +40,7 @@ type Clusters interface {
 	Get(ctx context.Context, ref string) (*cluster.Cluster, error)
 	List(ctx context.Context, p page.Page) ([]*cluster.Cluster, string, error)
 	SetIngressURL(ctx context.Context, actor, ref, ingressURL string) (*cluster.Cluster, error)
+	Presence(ctx context.Context, clusterID uuid.UUID) (cluster.Presence, error)
 }
 
 // Inventory is what clusters have; inventory.Service.
