@@ -196,6 +196,18 @@ func (w *world) someNode(c Condition) verdict {
 	}
 }
 
+// asksFor: the condition, or one below it, asks whether the component is there.
+func (c Condition) asksFor(name string) bool {
+	return c.There == name || c.Not != nil && c.Not.asksFor(name) ||
+		slices.ContainsFunc(slices.Concat(c.AnyOf, c.AllOf), func(one Condition) bool { return one.asksFor(name) })
+}
+
+// Heeds reports whether the component's values go by whether another one is in
+// the cluster.
+func (c *Component) Heeds(name string) bool {
+	return slices.ContainsFunc(c.Variants, func(v Variant) bool { return v.When.asksFor(name) })
+}
+
 // asksPCI: the condition, or one below it, looks for what only feature
 // discovery sees.
 func (c Condition) asksPCI() bool {

@@ -106,6 +106,15 @@ func (s *Service) SetWish(ctx context.Context, actor string, clusterID uuid.UUID
 	return nil
 }
 
+// ForgetWish takes a cluster's wish for a component away: it has it as the
+// catalogue says.
+func (s *Service) ForgetWish(ctx context.Context, clusterID uuid.UUID, name string) error {
+	if err := s.cfg.Store.WishDelete(ctx, clusterID, name); err != nil {
+		return fmt.Errorf("forget settings of component %s: %w", name, err)
+	}
+	return nil
+}
+
 // Wishes are a cluster's wishes by component.
 func (s *Service) Wishes(ctx context.Context, clusterID uuid.UUID) (map[string]component.Wish, error) {
 	w, err := s.cfg.Store.WishList(ctx, clusterID)

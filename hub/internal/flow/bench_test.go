@@ -51,7 +51,7 @@ func (f *fleet) Step(_ workflow.Kind, name string) (flow.Step, bool) {
 			return workflow.Completed("ready"), nil
 		}
 		of := t.Workflow.ClusterID
-		err := f.record.RecordEffect(ctx, t.Workflow.ID, workflow.EffectRelease, name, of)
+		err := f.record.RecordEffect(ctx, t.Workflow.ID, workflow.Effect{Kind: workflow.EffectRelease, Name: name, ClusterID: of})
 		f.running.Go(func() { f.report(context.WithoutCancel(ctx), of, name) })
 		return workflow.Waiting("installing", time.Time{}, "release/"+name), err
 	}}, true

@@ -172,7 +172,7 @@ func (b *world) Step(_ workflow.Kind, name string) (flow.Step, bool) {
 		}
 		of := t.Workflow.ID
 		if _, err := around(b.k, of, func() (any, error) {
-			return nil, b.record.RecordEffect(ctx, of, workflow.EffectRelease, name, t.Workflow.ClusterID)
+			return nil, b.record.RecordEffect(ctx, of, workflow.Effect{Kind: workflow.EffectRelease, Name: name, ClusterID: t.Workflow.ClusterID})
 		}); err != nil {
 			return workflow.Outcome{}, err
 		}

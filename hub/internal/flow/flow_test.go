@@ -194,7 +194,7 @@ func TestFailureUndoesInReverse(t *testing.T) {
 	b := setup(t, bk)
 	makes := func(name string) flow.Step {
 		return flow.Step{Do: func(ctx context.Context, turn *workflow.Turn) (workflow.Outcome, error) {
-			return workflow.Completed(""), b.RecordEffect(ctx, turn.Workflow.ID, workflow.EffectRelease, name, b.cluster)
+			return workflow.Completed(""), b.RecordEffect(ctx, turn.Workflow.ID, workflow.Effect{Kind: workflow.EffectRelease, Name: name, ClusterID: b.cluster})
 		}}
 	}
 	bk.steps = map[string]flow.Step{
@@ -242,7 +242,7 @@ func TestWhatCannotBeUndoneIsNamed(t *testing.T) {
 	bk.steps = map[string]flow.Step{"all": {Do: func(ctx context.Context, turn *workflow.Turn) (workflow.Outcome, error) {
 		var errs []error
 		for _, name := range []string{"crd", "nfd", "gpu", "hami"} {
-			errs = append(errs, b.RecordEffect(ctx, turn.Workflow.ID, workflow.EffectRelease, name, b.cluster))
+			errs = append(errs, b.RecordEffect(ctx, turn.Workflow.ID, workflow.Effect{Kind: workflow.EffectRelease, Name: name, ClusterID: b.cluster}))
 		}
 		return workflow.Failed("X", "no"), errors.Join(errs...)
 	}}}

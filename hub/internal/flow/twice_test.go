@@ -57,7 +57,7 @@ func (s *site) Step(_ workflow.Kind, name string) (flow.Step, bool) {
 		if name == "fail" {
 			return workflow.Failed("No", "no"), nil
 		}
-		if err := s.record.RecordEffect(ctx, t.Workflow.ID, workflow.EffectRelease, name, t.Workflow.ClusterID); err != nil {
+		if err := s.record.RecordEffect(ctx, t.Workflow.ID, workflow.Effect{Kind: workflow.EffectRelease, Name: name, ClusterID: t.Workflow.ClusterID}); err != nil {
 			return workflow.Outcome{}, err
 		}
 		s.set(t.Workflow.ID, name, true)

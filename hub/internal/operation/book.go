@@ -84,6 +84,9 @@ func (s *Service) Undo(kind workflow.EffectKind) (flow.Undo, bool) {
 		workflow.EffectRelease: {Do: s.undoRelease, Remedy: func(w *workflow.Workflow, e workflow.Effect) string {
 			return fmt.Sprintf("`budcluster release delete %s --cluster %s`", e.Name, w.ClusterName)
 		}},
+		workflow.EffectChange:  {Do: s.undoChange},
+		workflow.EffectSetting: {Do: s.undoSetting},
+		workflow.EffectIngress: {Do: s.undoIngress},
 		workflow.EffectCluster: {Do: s.undoCluster, Remedy: removeByForce},
 		workflow.EffectAgent:   {Do: s.undoAgent, Remedy: removeByForce},
 	}[kind]

@@ -74,8 +74,8 @@ func (s *Service) install(ctx context.Context, t *workflow.Turn, name string) (w
 	}
 }
 
-// put makes the release and writes down that this run made it, in one
-// transaction: a crash leaves both or neither. The other order, the effect
+// put makes the release be as the plan says, and writes down what this run did
+// to it, in one transaction: a crash leaves both or neither. The other order, the effect
 // first, would be as safe against crashes alone; but while a chart is fetched,
 // which may take many tries, somebody else may make that release, and the undo
 // of this run would remove it. So what counts is that Put found it absent.
@@ -91,10 +91,10 @@ func (s *Service) put(ctx context.Context, t *workflow.Turn, l *equip.Look) (wor
 	var r *release.Release
 	err = s.cfg.Store.InTx(ctx, func(ctx context.Context) error {
 		var made bool
-		if r, made, err = s.cfg.Equipment.Put(ctx, w.CreatedBy, w.ClusterID, l, chart); err != nil || !made {
+		if r, made, err = s.cfg.Equipment.Put(ctx, w.CreatedBy, w.ClusterID, l, chart); err != nil {
 			return err //nolint:wrapcheck // a sentence already
 		}
-		return s.cfg.Workflows.RecordEffect(ctx, w.ID, workflow.EffectRelease, r.Name, w.ClusterID) //nolint:wrapcheck // a sentence already
+		return s.recordPut(ctx, w, l.Release, r, made)
 	})
 	if _, refused := errors.AsType[*invalid.Error](err); refused {
 		return workflow.Failed("Invalid", err.Error()), nil
@@ -311,14 +311,45 @@ func (s *Service) Uninstall(ctx context.Context, actor string, req Component) (*
 			return nil, invalid.New("component", "%s is needed by %s, which is installed in cluster %q; remove that first", entry.Title, other.Title, c.Name)
 		}
 	}
+	steps := []workflow.Step{
+		{Name: stepRemove + entry.Name, Title: "Removing " + entry.Title, Release: entry.Release, Typical: 30 * time.Second},
+		{Name: stepSettings, Title: "Keeping the settings", Typical: time.Second},
+	}
+	heed, err := s.heeding(ctx, c.ID, entry, req.Wish)
+	if err != nil {
+		return nil, err
+	}
+	for _, one := range heed {
+		step := componentStep(one, "")
+		step.Title = "Configuring " + one.Title
+		steps = append(steps, step)
+	}
 	return s.cfg.Workflows.Start(ctx, actor, workflow.Request{ //nolint:wrapcheck // a sentence already
 		Kind: workflow.RemoveComponent, ClusterID: c.ID, ClusterName: c.Name, Exclusive: true, RetryOf: req.RetryOf,
 		Input: componentInput{Component: req.Name, Wish: req.Wish},
-		Steps: []workflow.Step{
-			{Name: stepRemove + entry.Name, Title: "Removing " + entry.Title, Release: entry.Release, Typical: 30 * time.Second},
-			{Name: stepSettings, Title: "Keeping the settings", Typical: time.Second},
-		},
+		Steps: steps,
 	})
+}
+
+// heeding are the components that this hub installed whose values go by whether
+// the one that is removed is there. The GPU operator gets its device plugin back
+// when HAMi goes.
+func (s *Service) heeding(ctx context.Context, clusterID uuid.UUID, removed *component.Component, wish component.Wish) (heed []*component.Component, err error) {
+	items, err := s.cfg.Equipment.Plan(ctx, clusterID, map[string]component.Wish{removed.Name: wish})
+	if err != nil {
+		return nil, err //nolint:wrapcheck // a sentence already
+	}
+	for _, item := range items {
+		switch item.Action {
+		case component.ActionConfigure, component.ActionUpgrade, component.ActionKeep: // kept, it may have failed the last time
+			entry, err := s.cfg.Equipment.Catalogue().Component(item.Component)
+			if err == nil && entry.Heeds(removed.Name) { // else the catalogue has forgotten it
+				heed = append(heed, entry)
+			}
+		default:
+		}
+	}
+	return heed, nil
 }
 
 // settings keeps the wish once it has come true.
@@ -327,8 +358,8 @@ func (s *Service) settings(ctx context.Context, t *workflow.Turn) (workflow.Outc
 	if err != nil {
 		return workflow.Outcome{}, err
 	}
-	if err := s.cfg.Equipment.SetWish(ctx, t.Workflow.CreatedBy, t.Workflow.ClusterID, in.Component, in.Wish); err != nil {
-		return workflow.Outcome{}, err //nolint:wrapcheck // a sentence already
+	if err := s.setWish(ctx, t.Workflow, in.Component, in.Wish); err != nil {
+		return workflow.Outcome{}, err
 	}
 	return workflow.Completed(fmt.Sprintf("the cluster's own setting for %s is %q", in.Component, in.Wish.Wanted)), nil
 }

@@ -221,7 +221,8 @@ type agent struct {
 	cluster uuid.UUID
 	// gpu: the node has an NVIDIA GPU, as feature discovery will show.
 	gpu bool
-	// fails are releases that fail, by name, with this sentence.
+	// fails are releases that fail, by name or by name and chart's version, with
+	// this sentence; of an empty one nothing more is heard.
 	fails map[string]string
 
 	mu   sync.Mutex // guards log
@@ -288,7 +289,13 @@ func (a *agent) act(ctx context.Context, r *release.Release) {
 		ObservedGeneration: r.Generation, Phase: agentv1.PhaseReady, Message: "ready", Owned: true, Revision: 1,
 		ChartVersion: r.Spec.Chart.Version, ChangedAt: &now, Ready: 1, Total: 1,
 	}
-	switch sentence, fails := a.fails[r.Name]; {
+	sentence, fails := a.fails[r.Name]
+	if !fails {
+		sentence, fails = a.fails[r.Name+" "+r.Spec.Chart.Version]
+	}
+	switch {
+	case fails && sentence == "" && r.RemovedAt == nil:
+		return
 	case r.RemovedAt != nil:
 		a.note("-" + r.Name)
 		status.Phase = agentv1.PhaseRemoved

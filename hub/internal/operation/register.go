@@ -72,16 +72,6 @@ func (s *Service) Register(ctx context.Context, actor string, req Register) (w *
 		if c, err = s.enter(ctx, actor, req); err != nil {
 			return err
 		}
-		if req.IngressURL != "" {
-			if c, err = s.cfg.Clusters.SetIngressURL(ctx, actor, c.ID.String(), req.IngressURL); err != nil {
-				return err //nolint:wrapcheck // a sentence already
-			}
-		}
-		for _, name := range slices.Sorted(maps.Keys(req.Components)) {
-			if err := s.cfg.Equipment.SetWish(ctx, actor, c.ID, name, req.Components[name]); err != nil {
-				return err //nolint:wrapcheck // a sentence already
-			}
-		}
 		w, err = s.cfg.Workflows.Start(ctx, actor, workflow.Request{
 			Kind: workflow.RegisterCluster, ClusterID: c.ID, ClusterName: c.Name, Exclusive: true, Reply: req.Reply, RetryOf: req.RetryOf,
 			Input: registerInput{Name: c.Name, Labels: req.Labels, IngressURL: req.IngressURL, Components: req.Components, Installs: req.Installs},
@@ -90,20 +80,35 @@ func (s *Service) Register(ctx context.Context, actor string, req Register) (w *
 		if err != nil {
 			return err //nolint:wrapcheck // a sentence already
 		}
-		if !req.Existing {
-			if err := s.cfg.Workflows.RecordEffect(ctx, w.ID, workflow.EffectCluster, c.Name, c.ID); err != nil {
+		if !req.Existing { // first, so that it is undone last
+			if err := s.cfg.Workflows.RecordEffect(ctx, w.ID, workflow.Effect{Kind: workflow.EffectCluster, Name: c.Name, ClusterID: c.ID}); err != nil {
 				return err //nolint:wrapcheck // a sentence already
 			}
 		}
-		if !req.Installs {
-			return nil
+		if c, err = s.own(ctx, w, c, req); err != nil || !req.Installs {
+			return err
 		}
 		if err := s.beginInstalling(ctx, c); err != nil || c.JoinedAt != nil { // one that is there is not this run's
 			return err
 		}
-		return s.cfg.Workflows.RecordEffect(ctx, w.ID, workflow.EffectAgent, c.Name, c.ID) //nolint:wrapcheck // a sentence already
+		return s.cfg.Workflows.RecordEffect(ctx, w.ID, workflow.Effect{Kind: workflow.EffectAgent, Name: c.Name, ClusterID: c.ID}) //nolint:wrapcheck // a sentence already
 	})
 	return w, c, err
+}
+
+// own gives the cluster its own settings.
+func (s *Service) own(ctx context.Context, w *workflow.Workflow, c *cluster.Cluster, req Register) (_ *cluster.Cluster, err error) {
+	if req.IngressURL != "" {
+		if c, err = s.setIngressURL(ctx, w, c, req.IngressURL); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(req.Components)) {
+		if err := s.setWish(ctx, w, name, req.Components[name]); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
 }
 
 // beginInstalling makes sure that nothing is read into it that an earlier

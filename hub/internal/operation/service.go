@@ -48,12 +48,14 @@ type Equipment interface {
 	Plan(ctx context.Context, clusterID uuid.UUID, wishes map[string]component.Wish) ([]component.Item, error)
 	Releases(ctx context.Context, clusterID uuid.UUID) (components map[string]*release.Release, others []*release.Release, err error)
 	SetWish(ctx context.Context, actor string, clusterID uuid.UUID, name string, w component.Wish) error
+	ForgetWish(ctx context.Context, clusterID uuid.UUID, name string) error
 	Wishes(ctx context.Context, clusterID uuid.UUID) (map[string]component.Wish, error)
 	Limit(name string) time.Duration
 }
 
 // Releases is desired state; release.Service.
 type Releases interface {
+	Apply(ctx context.Context, actor string, clusterID uuid.UUID, req release.Request) (r *release.Release, created bool, err error)
 	Get(ctx context.Context, clusterID uuid.UUID, name string) (*release.Release, error)
 	Delete(ctx context.Context, actor string, clusterID uuid.UUID, name string, forget bool) (*release.Release, error)
 }

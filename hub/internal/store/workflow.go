@@ -247,6 +247,7 @@ func (s *Store) EventsSince(ctx context.Context, clusterID uuid.UUID, after int6
 func (s *Store) EffectRecord(ctx context.Context, workflowID uuid.UUID, e workflow.Effect) error {
 	return s.q.EffectRecord(ctx, s.db(ctx), sqlcgen.EffectRecordParams{
 		WorkflowID: workflowID, Kind: string(e.Kind), Name: e.Name, ClusterID: optional(e.ClusterID), RecordedAt: e.RecordedAt,
+		Before: e.Before, After: e.After,
 	})
 }
 
@@ -260,7 +261,7 @@ func (s *Store) EffectList(ctx context.Context, workflowID uuid.UUID) ([]workflo
 	for _, r := range rows {
 		effects = append(effects, workflow.Effect{
 			Kind: workflow.EffectKind(r.Kind), Name: r.Name, ClusterID: deref(r.ClusterID), RecordedAt: r.RecordedAt, UndoneAt: r.UndoneAt,
-			LeftAt: r.LeftAt, LeftWhy: r.LeftWhy,
+			LeftAt: r.LeftAt, LeftWhy: r.LeftWhy, Before: r.Before, After: r.After,
 		})
 	}
 	return effects, nil

@@ -176,11 +176,12 @@ func (s *Service) last(ctx context.Context, w *Workflow) error {
 	return s.notify(ctx, w, Notice{Event: NoticeResults, Status: status, Message: w.Message, Result: w.Result})
 }
 
-// RecordEffect writes down what the workflow is about to make. It fails with
-// ErrFinished once the workflow takes back what it made: nobody would undo what
-// is made then.
-func (s *Service) RecordEffect(ctx context.Context, workflowID uuid.UUID, kind EffectKind, name string, clusterID uuid.UUID) error {
-	e := Effect{Kind: kind, Name: name, ClusterID: clusterID, RecordedAt: s.now().UTC()}
+// RecordEffect writes down what the workflow is about to make or to change. Of
+// what it changes several times the first Before and the last After count. It
+// fails with ErrFinished once the workflow takes back what it made: nobody would
+// undo what is made then.
+func (s *Service) RecordEffect(ctx context.Context, workflowID uuid.UUID, e Effect) error {
+	e.RecordedAt = s.now().UTC()
 	err := s.store.InTx(ctx, func(ctx context.Context) error {
 		w, err := s.store.WorkflowLock(ctx, workflowID)
 		if err != nil {
@@ -192,7 +193,7 @@ func (s *Service) RecordEffect(ctx context.Context, workflowID uuid.UUID, kind E
 		return s.store.EffectRecord(ctx, workflowID, e)
 	})
 	if err != nil {
-		return fmt.Errorf("record %s %s of workflow %s: %w", kind, name, workflowID, err)
+		return fmt.Errorf("record %s %s of workflow %s: %w", e.Kind, e.Name, workflowID, err)
 	}
 	return nil
 }

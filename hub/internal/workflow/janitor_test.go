@@ -15,7 +15,7 @@ func TestJanitorDeletesWhatWasOverLongAgo(t *testing.T) {
 	b := setup(t)
 	over := func() *workflow.Workflow {
 		w := b.start(t)
-		require.NoError(t, b.RecordEffect(t.Context(), w.ID, workflow.EffectRelease, "nfd", b.cluster))
+		require.NoError(t, b.RecordEffect(t.Context(), w.ID, workflow.Effect{Kind: workflow.EffectRelease, Name: "nfd", ClusterID: b.cluster}))
 		_, err := b.Finish(t.Context(), w.ID)
 		require.NoError(t, err)
 		return w

@@ -100,7 +100,9 @@ func TestAnEffectComesTooLate(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	w := b.start(t)
-	late := func() error { return b.RecordEffect(t.Context(), w.ID, workflow.EffectRelease, "nfd", b.cluster) }
+	late := func() error {
+		return b.RecordEffect(t.Context(), w.ID, workflow.Effect{Kind: workflow.EffectRelease, Name: "nfd", ClusterID: b.cluster})
+	}
 	b.look(t, w, "connect", workflow.Failed("No", "no"))
 	require.NoError(t, b.Undo(t.Context(), w.ID))
 	require.ErrorIs(t, late(), workflow.ErrFinished)

@@ -79,7 +79,7 @@ type Waits interface {
 
 // Effects is the ledger.
 type Effects interface {
-	// EffectRecord adds an effect; the same again changes nothing.
+	// EffectRecord adds an effect; the same again only replaces its After.
 	EffectRecord(ctx context.Context, workflowID uuid.UUID, e Effect) error
 	// EffectList returns a workflow's effects, the last first.
 	EffectList(ctx context.Context, workflowID uuid.UUID) ([]Effect, error)

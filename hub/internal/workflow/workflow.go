@@ -187,11 +187,18 @@ func (s StepStatus) Settled() bool {
 	}
 }
 
-// Effect is something that a workflow makes, recorded before it is made.
+// Effect is something that a workflow makes or changes, recorded before that or
+// with it.
 type Effect struct {
-	Kind       EffectKind
-	Name       string
-	ClusterID  uuid.UUID
+	Kind      EffectKind
+	Name      string
+	ClusterID uuid.UUID
+	// Before is what was there, as JSON without any secret; empty when the
+	// workflow makes it.
+	Before json.RawMessage
+	// After is what the workflow changed it to. What somebody else has changed
+	// since is not undone.
+	After      string
 	RecordedAt time.Time
 	UndoneAt   *time.Time
 	// LeftAt is when taking it back was given up. LeftWhy says why, and how a
@@ -211,6 +218,12 @@ const (
 	EffectAgent EffectKind = "agent"
 	// EffectRelease: a release that was not wanted before.
 	EffectRelease EffectKind = "release"
+	// EffectChange: a release that was wanted otherwise before.
+	EffectChange EffectKind = "change"
+	// EffectSetting: a cluster's own setting for the component of the name.
+	EffectSetting EffectKind = "setting"
+	// EffectIngress: where a cluster's models are reached.
+	EffectIngress EffectKind = "ingress"
 )
 
 // Wait is what a waiting step waits for.

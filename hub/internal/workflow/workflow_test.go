@@ -137,7 +137,7 @@ func TestFailureSaysWhyOnce(t *testing.T) {
 	w := b.start(t)
 	b.look(t, w, "connect", workflow.Completed(""))
 	for _, name := range []string{"nfd", "gpu", "hami"} {
-		require.NoError(t, b.RecordEffect(t.Context(), w.ID, workflow.EffectRelease, name, b.cluster))
+		require.NoError(t, b.RecordEffect(t.Context(), w.ID, workflow.Effect{Kind: workflow.EffectRelease, Name: name, ClusterID: b.cluster}))
 	}
 	b.look(t, w, "nfd", workflow.Failed("ImagePullBackOff", "pod nfd-worker-x cannot pull its image"))
 	require.NoError(t, b.Undo(t.Context(), w.ID))
@@ -329,7 +329,7 @@ func TestEffectsAreListedLastFirst(t *testing.T) {
 	b := setup(t)
 	w := b.start(t)
 	for _, name := range []string{"nfd", "hami", "nfd"} {
-		require.NoError(t, b.RecordEffect(t.Context(), w.ID, workflow.EffectRelease, name, b.cluster))
+		require.NoError(t, b.RecordEffect(t.Context(), w.ID, workflow.Effect{Kind: workflow.EffectRelease, Name: name, ClusterID: b.cluster}))
 	}
 	made, err := b.Made(t.Context(), w.ID)
 	require.NoError(t, err)

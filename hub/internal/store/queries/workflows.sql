@@ -99,9 +99,9 @@ SELECT EXISTS (
       AND (split_part(type, '.', 1) = ANY (@subjects::text[]) OR split_part(type, '.', 1) || '/' || subject = ANY (@subjects)));
 
 -- name: EffectRecord :exec
-INSERT INTO workflow_effects (workflow_id, ordinal, kind, name, cluster_id, recorded_at)
-SELECT @workflow_id, count(*) + 1, @kind, @name, @cluster_id, @recorded_at FROM workflow_effects e WHERE e.workflow_id = @workflow_id
-ON CONFLICT DO NOTHING;
+INSERT INTO workflow_effects (workflow_id, ordinal, kind, name, cluster_id, recorded_at, before, after)
+SELECT @workflow_id, count(*) + 1, @kind, @name, @cluster_id, @recorded_at, @before, @after FROM workflow_effects e WHERE e.workflow_id = @workflow_id
+ON CONFLICT (workflow_id, kind, name) DO UPDATE SET after = excluded.after;
 
 -- name: EffectList :many
 SELECT * FROM workflow_effects WHERE workflow_id = @workflow_id ORDER BY ordinal DESC;

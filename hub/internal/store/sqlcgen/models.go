@@ -360,6 +360,10 @@ type WorkflowEffects struct {
 	// When taking it back was given up; left_why says why, and how a person removes it.
 	LeftAt  *time.Time
 	LeftWhy string
+	// What was there before the workflow changed it; null where it made something new. It holds no secret.
+	Before []byte
+	// What the workflow changed it to: what somebody else changed since stays.
+	After string
 }
 
 // The steps of each workflow in their order, with their times.

@@ -37,7 +37,7 @@ func (q *Queries) EffectLeft(ctx context.Context, db DBTX, arg EffectLeftParams)
 }
 
 const effectList = `-- name: EffectList :many
-SELECT workflow_id, ordinal, kind, name, cluster_id, recorded_at, undone_at, left_at, left_why FROM workflow_effects WHERE workflow_id = $1 ORDER BY ordinal DESC
+SELECT workflow_id, ordinal, kind, name, cluster_id, recorded_at, undone_at, left_at, left_why, before, after FROM workflow_effects WHERE workflow_id = $1 ORDER BY ordinal DESC
 `
 
 func (q *Queries) EffectList(ctx context.Context, db DBTX, workflowID uuid.UUID) ([]WorkflowEffects, error) {
@@ -59,6 +59,8 @@ func (q *Queries) EffectList(ctx context.Context, db DBTX, workflowID uuid.UUID)
 			&i.UndoneAt,
 			&i.LeftAt,
 			&i.LeftWhy,
+			&i.Before,
+			&i.After,
 		); err != nil {
 			return nil, err
 		}
@@ -71,9 +73,9 @@ func (q *Queries) EffectList(ctx context.Context, db DBTX, workflowID uuid.UUID)
 }
 
 const effectRecord = `-- name: EffectRecord :exec
-INSERT INTO workflow_effects (workflow_id, ordinal, kind, name, cluster_id, recorded_at)
-SELECT $1, count(*) + 1, $2, $3, $4, $5 FROM workflow_effects e WHERE e.workflow_id = $1
-ON CONFLICT DO NOTHING
+INSERT INTO workflow_effects (workflow_id, ordinal, kind, name, cluster_id, recorded_at, before, after)
+SELECT $1, count(*) + 1, $2, $3, $4, $5, $6, $7 FROM workflow_effects e WHERE e.workflow_id = $1
+ON CONFLICT (workflow_id, kind, name) DO UPDATE SET after = excluded.after
 `
 
 type EffectRecordParams struct {
@@ -82,6 +84,8 @@ type EffectRecordParams struct {
 	Name       string
 	ClusterID  *uuid.UUID
 	RecordedAt time.Time
+	Before     []byte
+	After      string
 }
 
 func (q *Queries) EffectRecord(ctx context.Context, db DBTX, arg EffectRecordParams) error {
@@ -91,6 +95,8 @@ func (q *Queries) EffectRecord(ctx context.Context, db DBTX, arg EffectRecordPar
 		arg.Name,
 		arg.ClusterID,
 		arg.RecordedAt,
+		arg.Before,
+		arg.After,
 	)
 	return err
 }
