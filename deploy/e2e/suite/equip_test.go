@@ -38,7 +38,8 @@ func standIns(t *testing.T) (componentsDir, charts string) {
 // TestClusterIsEquippedAndLeft registers a cluster with pretended GPUs, sees its
 // components come in their order, and removes it: nothing of ours is left and
 // nothing else has changed. Then the same charts are installed with Helm by
-// hand, to see what the registration took beside that.
+// hand: to see what the registration took beside that, and that what they leave
+// behind is what the catalogue says.
 func TestClusterIsEquippedAndLeft(t *testing.T) {
 	node := pretendGPUs(t)
 	components, charts := standIns(t)
@@ -99,46 +100,66 @@ func TestClusterIsEquippedAndLeft(t *testing.T) {
 	awaitAsBefore(t, before)
 	proved(t, "the cluster is as it was before: no object, label or annotation is new, missing or changed")
 
-	typed := s.byHand(t, releases, charts)
+	typed := s.byHand(t, node, releases, charts)
 	measured(t, "the agent and %d components by `helm install --wait`, typed one after the other: %s; a registration takes %.2f times that (bar: 1.15)",
 		len(releases), typed.Round(100*time.Millisecond), registered.Seconds()/typed.Seconds())
 }
 
 // byHand installs the agent and the charts of the releases as a person would who
-// has no hub to do it, and takes them away again.
-func (s *site) byHand(t *testing.T, releases []hubapi.Release, charts string) (took time.Duration) {
+// has no hub to do it, and takes them away again. What is left then is what the
+// catalogue says, and once that is removed the cluster is as it was.
+func (s *site) byHand(t *testing.T, node string, releases []hubapi.Release, charts string) (took time.Duration) {
 	t.Helper()
 	before := undisturbed(t)
 	typed := &site{hub: s.hub, name: "typed", namespace: s.namespace}
 	command := printedCommand(t, s.hub.cli(t, "cluster", "create", typed.name)) + " --wait"
 	slices.SortFunc(releases, func(a, b hubapi.Release) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	values := make([]string, len(releases))
+	var entries []entry
 	for i, r := range releases {
 		values[i] = filepath.Join(t.TempDir(), r.Name+".json")
 		require.NoError(t, os.WriteFile(values[i], r.Spec.Values, 0o600))
+		entries = append(entries, entryOf(t, r))
+		t.Cleanup(func() {
+			_ = env.cluster.Helm(context.WithoutCancel(t.Context()), "uninstall", r.Name, "-n", r.Namespace, "--ignore-not-found").Run()
+		})
 	}
-	started := time.Now()
+	began := time.Now()
 	typed.install(t, command)
+	took = time.Since(began)
 	for i, r := range releases {
 		chart := filepath.Join(charts, r.Spec.Chart.Name+"-"+r.Spec.Chart.Version+".tgz")
+		began := time.Now()
 		helm(t, "install", r.Name, chart, "-n", r.Namespace, "--create-namespace", "-f", values[i], "--wait", "--timeout", r.Spec.Timeout)
-		t.Logf("%s typed after %s", r.Name, time.Since(started).Round(100*time.Millisecond))
+		took += time.Since(began)
+		awaitComponent(t, entries[i].Name, node)
+		t.Logf("%s typed after %s", r.Name, took.Round(100*time.Millisecond))
 	}
-	took = time.Since(started)
+	proved(t, "in the catalogue's order each component finds what it selects nodes by")
+	failsWithItsReason(t, node)
 
-	var entries []entry
-	for _, name := range standin.Names() {
-		entries = append(entries, catalogueEntry(t, name))
-	}
 	for _, r := range slices.Backward(releases) {
 		helm(t, "uninstall", r.Name, "-n", r.Namespace, "--wait", "--timeout", "2m")
 	}
 	typed.leave(t)
 	definition := thing{resource: schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}, name: "releases.budcluster.io"}
 	removeObject(t, definition) // Helm leaves it to other agents, and there is none
-	tidy(t, before, entries, env.cluster.Nodes()[0])
+	tidy(t, before, entries, node)
 	awaitAsBefore(t, before)
+	proved(t, "what %d components leave behind after Helm's uninstall is what the catalogue lists; without it the cluster is as before", len(entries))
 	return took
+}
+
+// entryOf is the entry of the catalogue that a release comes from.
+func entryOf(t *testing.T, r hubapi.Release) entry {
+	t.Helper()
+	for _, name := range standin.Names() {
+		if e := catalogueEntry(t, name); e.Release == r.Name {
+			return e
+		}
+	}
+	t.Fatalf("no stand-in is installed as release %s", r.Name)
+	return entry{}
 }
 
 // finished watches a workflow to its end.

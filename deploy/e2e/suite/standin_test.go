@@ -45,38 +45,6 @@ func catalogueEntry(t *testing.T, name string) entry {
 	return e
 }
 
-// TestRemovalRulesAreComplete installs the charts that stand in for those of
-// components, with the catalogue's values and in its order, and takes them away
-// again with Helm. What is left then is what the catalogue says, and once that
-// is removed the cluster is as it was.
-func TestRemovalRulesAreComplete(t *testing.T) {
-	node := pretendGPUs(t)
-	before := undisturbed(t)
-
-	var entries []entry
-	for _, name := range []string{"nfd", "nvidia-gpu-operator", "hami", "prometheus-stack", "scaler"} {
-		e := catalogueEntry(t, name)
-		entries = append(entries, e)
-		t.Cleanup(func() {
-			_ = env.cluster.Helm(context.WithoutCancel(t.Context()), "uninstall", e.Release, "-n", e.Namespace).Run()
-		})
-		started := time.Now()
-		helm(t, "install", e.Release, filepath.Join(env.repo, "deploy/e2e/standin/charts", e.Chart.Name), "-n", e.Namespace, "--create-namespace",
-			"-f", filepath.Join(env.repo, "hub/internal/component/testdata/values/kubernetes", name+".golden"), "--wait", "--timeout", "3m")
-		awaitComponent(t, name, node)
-		t.Logf("%s is ready after %s", name, time.Since(started).Round(100*time.Millisecond))
-	}
-	proved(t, "in the catalogue's order each component finds what it selects nodes by")
-	failsWithItsReason(t, node)
-
-	for _, e := range slices.Backward(entries) {
-		helm(t, "uninstall", e.Release, "-n", e.Namespace, "--wait", "--timeout", "2m")
-	}
-	tidy(t, before, entries, node)
-	awaitAsBefore(t, before)
-	proved(t, "what %d components leave behind after Helm's uninstall is what the catalogue lists; without it the cluster is as before", len(entries))
-}
-
 // tidy waits for what Helm has uninstalled to go, and removes what the
 // catalogue says is left behind then.
 func tidy(t *testing.T, before map[thing]string, entries []entry, node string) {
