@@ -51,6 +51,9 @@ func (s *Service) install(ctx context.Context, t *workflow.Turn, name string) (w
 	if err != nil {
 		return workflow.Outcome{}, err //nolint:wrapcheck // a sentence already
 	}
+	if _, asked := own[name]; asked { // by itself: without it this workflow has come to nothing
+		l.Required = true
+	}
 	switch l.Action {
 	case component.ActionInstall, component.ActionUpgrade, component.ActionConfigure:
 		return s.put(ctx, t, l)

@@ -258,6 +258,30 @@ func TestOneComponent(t *testing.T) {
 	require.Equal(t, "-"+components["prometheus-stack"].Name, a.did()[len(a.did())-1])
 }
 
+// What a registration can do without is not needed by it; who asks for that very
+// component is told that it failed, or cannot be.
+func TestWhatIsAskedForIsNeeded(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	a := w.ready(t, "nice", &agent{fails: map[string]string{"bud-metrics": "pod prometheus-0: Pending: no volume"}}, calm)
+	before, err := w.equipment.Wishes(t.Context(), a.cluster)
+	require.NoError(t, err)
+	for name, message := range map[string]string{
+		"prometheus-stack": "pod prometheus-0: Pending: no volume",
+		"aibrix":           "the cluster has no CustomResourceDefinition",
+	} {
+		install, err := w.Install(t.Context(), "ann", operation.Component{Cluster: "nice", Name: name})
+		require.NoError(t, err)
+		done := w.end(t, install)
+		require.Equal(t, workflow.StatusFailed, done.Status, name)
+		require.Contains(t, done.Message, message)
+	}
+	after, err := w.equipment.Wishes(t.Context(), a.cluster)
+	require.NoError(t, err)
+	require.Equal(t, before, after)
+	require.Equal(t, []string{"node-feature-discovery"}, w.wanted(t, a.cluster))
+}
+
 // A rollout stops at the first failure, and a retry goes on.
 func TestRolloutPausesOnFailure(t *testing.T) {
 	t.Parallel()
