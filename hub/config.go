@@ -124,7 +124,8 @@ type Dapr struct {
 	PubSub       string `json:"pubsub" usage:"name of the pub/sub component"`
 	StateStore   string `json:"stateStore" usage:"name of the state store that the platform shares"`
 	ConfigStore  string `json:"configStore" usage:"name of the configuration store; empty reads none"`
-	SecretStore  string `json:"secretStore" usage:"name of the secret store; empty reads none"`
+	SecretStore  string `json:"secretStore" usage:"name of the secret store that has the database's PSQL_USER and PSQL_PASSWORD, which win over the URL's; empty reads none"`
+	SecretName   string `json:"secretName" usage:"secret of that store with both as its keys; empty has each as a secret of its own"`
 	PeopleTopic  string `json:"peopleTopic" usage:"topic of the service that tells people; empty tells none"`
 	Environment  string `json:"environment" usage:"development, testing or production; the last shows the platform no /docs and /openapi.json; empty is what the variable NAMESPACE says"`
 }

@@ -67,7 +67,7 @@ func once(ctx context.Context, cfg Config, log *slog.Logger, fn func(context.Con
 		}
 	}
 	if url != "" {
-		return withStore(ctx, url, fn)
+		return withStore(ctx, cfg, log, url, fn)
 	}
 	var group run.Group
 	wait, err := database(&group, cfg, log)
@@ -82,13 +82,17 @@ func once(ctx context.Context, cfg Config, log *slog.Logger, fn func(context.Con
 		if err != nil {
 			return err
 		}
-		return withStore(ctx, url, fn)
+		return withStore(ctx, cfg, log, url, fn)
 	})
 	return group.Run(ctx)
 }
 
-func withStore(ctx context.Context, url string, fn func(context.Context, *store.Store) error) error {
-	pool, err := pg.Open(ctx, url)
+func withStore(ctx context.Context, cfg Config, log *slog.Logger, url string, fn func(context.Context, *store.Store) error) error {
+	login, err := firstLogin(ctx, cfg, url, log)
+	if err != nil {
+		return err
+	}
+	pool, err := pg.OpenAs(ctx, url, login.current)
 	if err != nil {
 		return err //nolint:wrapcheck // a sentence already
 	}

@@ -42,7 +42,7 @@ func (h *Hub) face(ctx context.Context, p *parts) (end func(), err error) {
 		},
 		Watch:   func(id string) (<-chan struct{}, func()) { return p.wakes.Subscribe(store.ChannelEvents, id) },
 		Sidecar: sidecar, Token: appToken, AppID: h.cfg.Dapr.AppID, PubSub: h.cfg.Dapr.PubSub,
-		Settings: h.settings(), Changed: h.changed, Undescribed: h.cfg.Dapr.Environment == EnvironmentProduction,
+		Settings: h.settings(), Changed: h.changed, Secrets: h.secrets(), SecretName: h.cfg.Dapr.SecretName, Rotated: p.login.take, Undescribed: h.cfg.Dapr.Environment == EnvironmentProduction,
 	})
 	if err != nil {
 		return nil, err //nolint:wrapcheck // names what is missing
@@ -74,6 +74,14 @@ func (h *Hub) settings() []string {
 		return nil
 	}
 	return []string{h.debugSetting()}
+}
+
+// secrets are those that the hub takes from the secret store.
+func (h *Hub) secrets() []string {
+	if h.cfg.Dapr.SecretStore == "" {
+		return nil
+	}
+	return []string{secretUser, secretPassword}
 }
 
 // debugSetting is that by which the platform turns a service's log up.

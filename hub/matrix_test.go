@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/budecosystem/budcluster/hub/hubapi"
 	"github.com/budecosystem/budcluster/hub/hubtest"
 	"github.com/budecosystem/budcluster/hub/internal/dapr/daprtest"
 	"github.com/budecosystem/budcluster/hub/internal/pg/pgtest"
@@ -158,6 +159,11 @@ func requireEnvelope(t *testing.T, name string, status int, header http.Header, 
 	require.NoError(t, json.Unmarshal(body, &a), "%s: %s", name, body)
 	switch detail := a["detail"].(type) {
 	case string:
+		if words := []string{"Invalid JSON in cluster_create_request", "Invalid configuration file"}; slices.Contains(words, detail) {
+			require.Len(t, a, 2, name)
+			requireSentence(t, name, a.at(t, "message").(string))
+			return
+		}
 		require.Len(t, a, 1, name)
 		require.NotEmpty(t, detail, name)
 	case []any:
@@ -221,6 +227,9 @@ func TestBadInputEverywhere(t *testing.T) {
 			}
 		}
 	}
+	for _, f := range faces(t, h) {
+		f.refuses(t, f.twin(t, "uid-edge"))
+	}
 	require.Greater(t, sent, 500)
 	t.Logf("%d bad requests", sent)
 	require.Equal(t, before, rows(t, pool), "nothing was made")
@@ -236,6 +245,24 @@ type bad struct {
 	want []int
 	// may is that it need not be refused.
 	may bool
+}
+
+// twin is the upload of a kubeconfig, good in itself, of a cluster that is in the
+// register under another name.
+func (f *face) twin(t *testing.T, uid string) bad {
+	t.Helper()
+	b := bad{badRequest{method: http.MethodPost, path: "/v1/registrations", kind: "application/json"}, "cluster UID that is registered", []int{http.StatusConflict}, false}
+	finds := script{Dir: t.TempDir(), UID: uid}
+	var err error
+	if f.name == "platform" {
+		kind, form := platformForm(t, "twin", uuid.NewString(), finds)
+		b.path, b.kind = "/cluster", kind
+		b.body, err = io.ReadAll(form)
+	} else {
+		b.body, err = json.Marshal(hubapi.RegisterRequest{Name: "twin", Kubeconfig: scripted(t, finds)})
+	}
+	require.NoError(t, err)
+	return b
 }
 
 // refuses sends a bad request.

@@ -54,7 +54,7 @@ func TestSecretsShowNowhere(t *testing.T) {
 	})
 	s.canaries["the sidecar's tokens"] = daprtest.Token
 	s.canaries["the administrator's key"] = keySecret(s.h.AdminKey.Reveal())
-	s.fake.SetSecret("budcluster", s.canaries.at("a secret of the secret store"))
+	s.fake.SetSecret("PSQL_PASSWORD", s.canaries.at("a secret of the secret store"))
 	require.NoError(t, s.fake.SetConfiguration(t.Context(), "budcluster_DEBUG", s.canaries.at("a setting of the configuration store")))
 	receiver := httptest.NewServer(http.HandlerFunc(s.take))
 	t.Cleanup(receiver.Close)
@@ -237,7 +237,6 @@ func (s *secrecy) platformCalls(cluster string) {
 	at := s.canaries.at
 	for what, b := range map[string]badRequest{
 		"cluster_config of a deletion": post("/cluster/delete", `{"cluster_id": "`+uuid.NewString()+`", "cluster_config": {"token": "`+at("cluster_config")+`"}}`),
-		"cloud_payload of a deletion":  post("/cluster/delete", `{"cluster_id": "`+cluster+`", "cluster_type": "CLOUD", "cloud_payload": "{\"secret_access_key\": \"`+at("cloud_payload")+`\"}"}`),
 		"a deletion with a new field":  post("/cluster/delete", `{"cluster_id": "`+cluster+`", "password": "`+at("a new field of a deletion")+`"}`),
 		"a deletion that is cut off":   post("/cluster/delete", `{"cluster_config": {"token": "`+at("a deletion that is cut off")),
 		"a deletion of a wrong type":   post("/cluster/delete", `{"cluster_id": {"token": "`+at("a deletion of a wrong type")+`"}}`),
@@ -413,9 +412,14 @@ func (s *secrecy) settings() {
 
 // removal ends with the cluster's last events.
 func (s *secrecy) removal(cluster string) {
-	w, err := s.h.Client.Remove(s.t.Context(), cluster, hubapi.RemoveRequest{})
-	require.NoError(s.t, err)
-	ended(s.t, s.h, w.ID)
+	status, body := s.offer("cloud_payload of a deletion", s.platform(),
+		post("/cluster/delete", `{"cluster_id": "`+cluster+`", "cluster_type": "CLOUD", "cloud_payload": "{\"secret_access_key\": \"`+s.canaries.at("cloud_payload")+`\"}"}`))
+	require.Equal(s.t, http.StatusOK, status, "%s", body)
+	var began struct {
+		WorkflowID string `json:"workflow_id"`
+	}
+	require.NoError(s.t, json.Unmarshal(body, &began))
+	ended(s.t, s.h, began.WorkflowID)
 }
 
 // gather reads all that can be read.

@@ -45,7 +45,11 @@ const (
 
 // serve makes the parts over one database and runs them.
 func (h *Hub) serve(ctx context.Context, url string) error {
-	pool, err := pg.Open(ctx, url)
+	login, err := firstLogin(ctx, h.cfg, url, h.component("dapr"))
+	if err != nil {
+		return err
+	}
+	pool, err := pg.OpenAs(ctx, url, login.current)
 	if err != nil {
 		return fmt.Errorf("open database: %w", err)
 	}
@@ -69,7 +73,7 @@ func (h *Hub) serve(ctx context.Context, url string) error {
 	if err := h.firstKey(ctx, r); err != nil {
 		return err
 	}
-	p := &parts{rules: r, cert: cert, wakes: pg.NewListener(pool, h.component("listener")), registry: newRegistry(), ping: st.Ping, known: st.MemberByUID}
+	p := &parts{rules: r, login: login, cert: cert, wakes: pg.NewListener(pool, h.component("listener")), registry: newRegistry(), ping: st.Ping, known: st.MemberByUID}
 	if p.hooks, err = h.webhooks(p, st, keys); err != nil {
 		return err
 	}
@@ -96,6 +100,7 @@ func (h *Hub) serve(ctx context.Context, url string) error {
 // parts are what serve joins.
 type parts struct {
 	*rules
+	login    *login
 	cert     *enroll.ServerCertificate
 	wakes    *pg.Listener
 	registry *prometheus.Registry

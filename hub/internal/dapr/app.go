@@ -1,6 +1,7 @@
 package dapr
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -111,6 +112,23 @@ func (a *App) Secret(ctx context.Context, name string) (map[string]secret.String
 		return nil, err
 	}
 	return a.Client.Secret(ctx, store, name)
+}
+
+// Named reads secrets of the secret store by their names: each is the value of
+// that name in the secret called in, or, where that is empty, in a secret of its
+// own. Those that there are none of are left out.
+func (a *App) Named(ctx context.Context, in string, names ...string) (map[string]secret.String, error) {
+	found := map[string]secret.String{}
+	for _, name := range names {
+		values, err := a.Secret(ctx, cmp.Or(in, name))
+		if err != nil {
+			return nil, err
+		}
+		if value := values[name]; !value.IsZero() {
+			found[name] = value
+		}
+	}
+	return found, nil
 }
 
 // Names says what the app has, under the names by which the platform's services

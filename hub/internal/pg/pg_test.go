@@ -10,10 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/budecosystem/budcluster/hub/internal/pg"
 	"github.com/budecosystem/budcluster/hub/internal/pg/pgtest"
+	"github.com/budecosystem/budcluster/internal/secret"
 	"github.com/budecosystem/budcluster/internal/testutil"
 )
 
@@ -57,6 +59,35 @@ func TestTLSIsHonoured(t *testing.T) {
 	_, err = pg.Open(t.Context(), fmt.Sprintf("postgres://user:hunter2@%s/db?sslmode=require", server.Addr()))
 	require.ErrorContains(t, err, "server refused TLS connection")
 	require.Equal(t, uint32(80877103), binary.BigEndian.Uint32((<-asked)[4:]), "the first thing it says is SSLRequest")
+}
+
+// A login that changes is that of the connections that are made from then on;
+// those that are open stay.
+func TestLoginOfNewConnections(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Empty(t)
+	admin := pgtest.Pool(t, url)
+	role := "rotated_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	_, err := admin.Exec(t.Context(), "CREATE ROLE "+role+" LOGIN PASSWORD 'hunter2'")
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, err := admin.Exec(context.Background(), "DROP ROLE "+role)
+		require.NoError(t, err)
+	})
+	var user, password secret.String
+	pool, err := pg.OpenAs(t.Context(), url, func() (secret.String, secret.String) { return user, password })
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	who := func() (name string) {
+		require.NoError(t, pool.QueryRow(t.Context(), "SELECT current_user").Scan(&name))
+		return name
+	}
+	first := who()
+	require.NotEqual(t, role, first)
+	user, password = secret.New(role), secret.New("hunter2")
+	require.Equal(t, first, who())
+	pool.Reset()
+	require.Equal(t, role, who())
 }
 
 func TestTimesAreUTC(t *testing.T) {

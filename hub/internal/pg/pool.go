@@ -1,6 +1,7 @@
 package pg
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/budecosystem/budcluster/internal/secret"
 )
 
 // leastConns is how many connections a pool may have, also on a small machine,
@@ -22,6 +25,12 @@ const leastConns = 12
 // URL's sslmode, sslrootcert, sslcert and sslkey say. Its errors never show
 // the password.
 func Open(ctx context.Context, url string) (*pgxpool.Pool, error) {
+	return OpenAs(ctx, url, nil)
+}
+
+// OpenAs is Open with a user and a password that may change: login is asked for
+// them before each new connection, and what it leaves empty is as the URL says.
+func OpenAs(ctx context.Context, url string, login func() (user, password secret.String)) (*pgxpool.Pool, error) {
 	if url == "" {
 		return nil, errors.New("databaseURL: it is empty; set BUDCLUSTER_DATABASE_URL to a URL such as postgres://user@host/budcluster?sslmode=verify-full, or start with --dev")
 	}
@@ -43,6 +52,13 @@ func Open(ctx context.Context, url string) (*pgxpool.Pool, error) {
 		cfg.MaxConns = max(cfg.MaxConns, leastConns)
 	}
 	cfg.AfterConnect = useUTC
+	if login != nil {
+		cfg.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+			user, password := login()
+			c.User, c.Password = cmp.Or(user.Reveal(), c.User), cmp.Or(password.Reveal(), c.Password)
+			return nil
+		}
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open database at %s: %w", place(cfg.ConnConfig), err)

@@ -31,7 +31,7 @@
 // "force": true; an ETA is in minutes always; what is sent to our topic is
 // taken; health of the periodic sync is not shadowed by a cluster's. What began
 // is told to the caller in the answer and not once more by a message. All that is
-// left out or done otherwise on purpose is in docs/adr/0012.
+// left out or done otherwise on purpose is in docs/adr/0014.
 //
 // Names: the platform calls clusters as people like, the register takes labels
 // of RFC 1123. A name that is one stays; of another a label is made with a hash

@@ -112,6 +112,12 @@ type Config struct {
 	Settings, Secrets []string
 	// Changed hears the settings, at the start and when they change. May be nil.
 	Changed func(ctx context.Context, settings map[string]string)
+	// SecretName is the secret of the store that has all Secrets; empty: each is one
+	// of its own.
+	SecretName string
+	// Rotated hears the secrets that the store has, at the start, on each sync, and
+	// now and then. May be nil.
+	Rotated func(ctx context.Context, secrets map[string]secret.String)
 	// Undescribed serves neither /docs nor /openapi.json.
 	Undescribed bool
 	// Grace is mirror.DefaultGrace when zero.

@@ -26,8 +26,9 @@ type Sidecar interface {
 	// Names says what the sidecar has for this app, by the names that registration
 	// has for it.
 	Names(ctx context.Context) (map[string]string, error)
-	// Secret reads one secret, nil if there is none of the name.
-	Secret(ctx context.Context, name string) (map[string]secret.String, error)
+	// Named reads secrets, each out of the secret called in, or out of one of its
+	// own name.
+	Named(ctx context.Context, in string, names ...string) (map[string]secret.String, error)
 	Settings
 }
 
@@ -90,19 +91,22 @@ func (s *Server) announce(ctx context.Context) error {
 	})
 }
 
-// syncInterval is how often settings are read though nobody said that they
-// changed.
+// syncInterval is how often settings and secrets are read though nobody said that
+// they changed.
 const syncInterval = 12 * time.Hour
 
+// secretsAgain is when secrets are read again that could not be read.
+const secretsAgain = 30 * time.Second
+
 // Run does what is done in the background: it tells the other services where
-// this one is, and keeps the settings fresh. It returns when ctx ends.
+// this one is, and keeps settings and secrets fresh. It returns when ctx ends.
 func (s *Server) Run(ctx context.Context) error {
 	if s.cfg.Sidecar == nil {
 		<-ctx.Done()
 		return nil
 	}
 	s.untilDone(ctx, "the other services cannot be told of this one yet", s.announce)
-	if len(s.cfg.Settings) == 0 {
+	if len(s.cfg.Settings)+len(s.cfg.Secrets) == 0 {
 		<-ctx.Done()
 		return nil
 	}
@@ -110,13 +114,15 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// follow keeps the settings fresh. The sidecar says when one changes, which only
-// makes that faster: it forgets whom to tell when it is started anew, and a
+// follow keeps settings and secrets fresh. Of settings the sidecar says when one
+// changes, which only makes that faster: it forgets whom to tell when it is started anew, and a
 // change right after it was asked may go unsaid.
 func (s *Server) follow(ctx context.Context) {
 	tick := time.NewTicker(syncInterval)
 	defer tick.Stop()
-	asked := false
+	again := time.NewTimer(syncInterval)
+	defer again.Stop()
+	asked := len(s.cfg.Settings) == 0
 	for {
 		if !asked {
 			err := s.cfg.Sidecar.FollowSettings(ctx, s.cfg.Settings...)
@@ -128,13 +134,18 @@ func (s *Server) follow(ctx context.Context) {
 			_, err := s.readSettings(ctx)
 			return err
 		})
+		if _, err := s.readSecrets(ctx); err != nil && ctx.Err() == nil { // settings do not wait for it
+			s.log.WarnContext(ctx, "secrets cannot be read; the last ones stay, and it is tried again", slog.Any(logkey.Error, err))
+			again.Reset(secretsAgain)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-again.C:
 		case <-s.settings:
 		case <-s.started:
-			asked = false
+			asked = len(s.cfg.Settings) == 0
 		}
 	}
 }
@@ -159,12 +170,30 @@ func (s *Server) untilDone(ctx context.Context, what string, try func(context.Co
 }
 
 func (s *Server) readSettings(ctx context.Context) (int, error) {
+	if len(s.cfg.Settings) == 0 {
+		return 0, nil
+	}
 	values, err := s.cfg.Sidecar.Settings(ctx, s.cfg.Settings...)
 	if err != nil {
 		return 0, fmt.Errorf("read settings: %w", err)
 	}
 	if s.cfg.Changed != nil {
 		s.cfg.Changed(ctx, values)
+	}
+	return len(values), nil
+}
+
+// readSecrets reads only those that are named, never all that the store has.
+func (s *Server) readSecrets(ctx context.Context) (int, error) {
+	if len(s.cfg.Secrets) == 0 {
+		return 0, nil
+	}
+	values, err := s.cfg.Sidecar.Named(ctx, s.cfg.SecretName, s.cfg.Secrets...)
+	if err != nil {
+		return 0, fmt.Errorf("read secrets: %w", err)
+	}
+	if s.cfg.Rotated != nil {
+		s.cfg.Rotated(ctx, values)
 	}
 	return len(values), nil
 }
@@ -179,33 +208,23 @@ func (s *Server) syncSettings(r *http.Request) answer {
 	if s.cfg.Sidecar == nil {
 		return noSidecar("Config store")
 	}
-	found := 0
-	if len(s.cfg.Settings) > 0 {
-		var err error
-		if found, err = s.readSettings(r.Context()); err != nil {
-			s.log.WarnContext(r.Context(), "settings cannot be read", slog.Any(logkey.Error, err))
-			return failed(http.StatusServiceUnavailable, "The config store cannot be read; the last settings stay.")
-		}
+	found, err := s.readSettings(r.Context())
+	if err != nil {
+		s.log.WarnContext(r.Context(), "settings cannot be read", slog.Any(logkey.Error, err))
+		return failed(http.StatusServiceUnavailable, "The config store cannot be read; the last settings stay.")
 	}
 	return ok(fmt.Sprintf("%d/%d configuration(s) synced.", found, len(s.cfg.Settings)), nil)
 }
 
-// syncSecrets is GET /sync/secrets. Only those that are named are read, never
-// all that the store has.
+// syncSecrets is GET /sync/secrets.
 func (s *Server) syncSecrets(r *http.Request) answer {
 	if s.cfg.Sidecar == nil {
 		return noSidecar("Secret store")
 	}
-	found := 0
-	for _, name := range s.cfg.Secrets {
-		values, err := s.cfg.Sidecar.Secret(r.Context(), name)
-		if err != nil {
-			s.log.WarnContext(r.Context(), "secrets cannot be read", slog.Any(logkey.Error, err))
-			return failed(http.StatusServiceUnavailable, "The secret store cannot be read; the last secrets stay.")
-		}
-		if value, there := values[name]; there && !value.IsZero() {
-			found++
-		}
+	found, err := s.readSecrets(r.Context())
+	if err != nil {
+		s.log.WarnContext(r.Context(), "secrets cannot be read", slog.Any(logkey.Error, err))
+		return failed(http.StatusServiceUnavailable, "The secret store cannot be read; the last secrets stay.")
 	}
 	return ok(fmt.Sprintf("%d/%d secret(s) synced.", found, len(s.cfg.Secrets)), nil)
 }

@@ -98,15 +98,28 @@ func TestSettings(t *testing.T) {
 	require.Contains(t, text, "2/2 configuration(s) synced.")
 }
 
-// Of secrets only those are read that are named, and none is shown.
+// Of secrets only those are read that are named, and none is shown. They are told
+// at the start, and again on each sync.
 func TestSecrets(t *testing.T) {
 	t.Parallel()
-	b, fake := beside(t, func(c *platform.Config) { c.Secrets = []string{"ours", "missing"} })
+	heard := make(chan map[string]secret.String, 1)
+	b, fake := beside(t, func(c *platform.Config) {
+		c.Secrets, c.Rotated = []string{"ours", "missing"}, func(_ context.Context, now map[string]secret.String) { heard <- now }
+	})
 	fake.SetSecret("ours", canary.Reveal())
 	fake.SetSecret("theirs", "theirs-"+canary.Reveal())
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = b.face.Run(ctx) })
+	require.Equal(t, map[string]secret.String{"ours": canary}, <-heard)
+	stop()
+	running.Wait()
+
+	fake.SetSecret("ours", "rotated-"+canary.Reveal())
 	status, text := b.from(http.MethodGet, "/sync/secrets", "")
 	taken(t, status, text)
 	require.Contains(t, text, "1/2 secret(s) synced.")
+	require.Equal(t, "rotated-"+canary.Reveal(), (<-heard)["ours"].Reveal())
 	require.NotContains(t, text+b.log.String(), canary.Reveal())
 }
 
