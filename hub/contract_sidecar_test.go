@@ -29,7 +29,7 @@ func (p *platform) sidecarSide(t *testing.T) {
 	p.wasAsked("POST /notifications 200")
 
 	for path, want := range map[string]string{
-		"health": "ack", "register": "Service registration successful.", "sync/configurations": "0/1 configuration(s) synced.", "sync/secrets": "0/2 secret(s) synced.",
+		"health": "ack", "register": "Service registration successful.", "sync/configurations": "0/1 configuration(s) synced.", "sync/secrets": "1/2 secret(s) synced.",
 	} {
 		p.succeeds(path, want)
 	}

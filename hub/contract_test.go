@@ -183,6 +183,7 @@ func (p *platform) send(c call) (status int, answer []byte) {
 func TestContractThroughDapr(t *testing.T) {
 	t.Cleanup(func() { daprtest.Flush(t) })
 	first, second, third := uuid.NewString(), uuid.NewString(), uuid.NewString()
+	t.Setenv("SECRETS_PSQL_PASSWORD", "canary-71c2") // the sidecars' store; the test's database asks for none
 	p := startPlatform(t, second, third)
 	p.sidecarSide(t)
 	lab := script{Dir: t.TempDir(), UID: "uid-of-lab-7"}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/budecosystem/budcluster/hub/internal/dapr"
 	"github.com/budecosystem/budcluster/hub/internal/dapr/daprtest"
+	"github.com/budecosystem/budcluster/internal/secret"
 )
 
 // An app finds its stores by their kinds, and takes those that it was given.
@@ -30,6 +31,15 @@ func TestAppFindsItsStores(t *testing.T) {
 	values, err := a.Secret(t.Context(), "s")
 	require.NoError(t, err)
 	require.Equal(t, "hush", values["s"].Reveal())
+	values, err = a.Named(t.Context(), "", "s", "none")
+	require.NoError(t, err)
+	require.Equal(t, map[string]secret.String{"s": secret.New("hush")}, values)
+	values, err = a.Named(t.Context(), "s", "none", "s")
+	require.NoError(t, err)
+	require.Equal(t, map[string]secret.String{"s": secret.New("hush")}, values, "both in one secret")
+	values, err = a.Named(t.Context(), "other", "s")
+	require.NoError(t, err)
+	require.Empty(t, values)
 	names, err := a.Names(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{
