@@ -58,7 +58,7 @@ func (p *planner) chart(entry *Component, item *Item) {
 	wish, have := p.in.Wishes[entry.Name], p.in.Installed[entry.Name]
 	item.Chart = entry.Chart
 	switch {
-	case wish.Version != "" && wish.Version != entry.Chart.Version:
+	case wish.Version != "" && wish.Version != entry.Chart.Version && entry.Chart.Builtin == "": // of those there is one
 		item.Chart.Version, item.Chart.Digest = wish.Version, ""
 		item.Chart.Unverified = "the cluster's settings choose the version"
 		if wish.Version == have.Version {

@@ -354,6 +354,19 @@ func TestAnUpgradeTakesNoOldDigest(t *testing.T) {
 	require.Empty(t, item.Chart.Digest)
 }
 
+// TestABuiltInChartHasOneVersion: a wish for another one would never come true.
+func TestABuiltInChartHasOneVersion(t *testing.T) {
+	t.Parallel()
+	gaudi := entry(t, catalogue(t), "intel-gaudi")
+	require.NotEmpty(t, gaudi.Chart.Builtin, "use another entry here")
+	item := plan(t, component.Input{
+		Cluster: kubernetes, Nodes: []facts.Node{labelled("node-1")}, Presence: nothing(t), Installed: installed(t, "intel-gaudi"),
+		Wishes: map[string]component.Wish{"intel-gaudi": {Wanted: component.WantYes, Version: "99.0.0"}},
+	})["intel-gaudi"]
+	require.Equal(t, component.ActionKeep, item.Action)
+	require.Equal(t, gaudi.Chart.Version, item.Chart.Version)
+}
+
 func plan(t testing.TB, in component.Input) map[string]component.Item {
 	t.Helper()
 	items, err := catalogue(t).Plan(in)

@@ -228,6 +228,9 @@ func (s *Service) change(ctx context.Context, actor string, kind workflow.Kind, 
 	if err != nil {
 		return nil, err //nolint:wrapcheck // a sentence already
 	}
+	if v := req.Wish.Version; entry.Chart.Builtin != "" && v != "" && v != entry.Chart.Version {
+		return nil, invalid.New("version", "this hub carries %s %s and no other; leave the version away", entry.Title, entry.Chart.Version)
+	}
 	if _, err := s.cfg.Equipment.Plan(ctx, c.ID, map[string]component.Wish{req.Name: req.Wish}); err != nil { // a version or values that cannot be
 		return nil, invalid.New("wish", "%v", err)
 	}

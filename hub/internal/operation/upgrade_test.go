@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/budecosystem/budcluster/hub/internal/component"
+	"github.com/budecosystem/budcluster/hub/internal/invalid"
 	"github.com/budecosystem/budcluster/hub/internal/operation"
 	"github.com/budecosystem/budcluster/hub/internal/release"
 	"github.com/budecosystem/budcluster/hub/internal/store/storetest"
@@ -67,6 +68,16 @@ func TestUpgradeToTheCataloguesVersion(t *testing.T) {
 	wishes, err := w.equipment.Wishes(t.Context(), a.cluster)
 	require.NoError(t, err)
 	require.Equal(t, component.Wish{Wanted: component.WantYes, Values: own}, wishes["nfd"], "no version is pinned")
+}
+
+// The hub has one version of a chart that it carries itself.
+func TestNoOtherVersionOfABuiltInChart(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.ready(t, "nice", &agent{}, calm)
+	_, err := w.Install(t.Context(), "ann", operation.Component{Cluster: "nice", Name: "intel-gaudi", Wish: component.Wish{Version: "99.0.0"}})
+	require.NotEmpty(t, invalid.Of(err))
+	require.ErrorContains(t, err, `version: this hub carries Intel Gaudi`)
 }
 
 func TestRolloutToTheCataloguesVersion(t *testing.T) {
