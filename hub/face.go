@@ -36,7 +36,7 @@ func (h *Hub) face(ctx context.Context, p *parts) (end func(), err error) {
 	}
 	sidecar := &dapr.App{Client: client, State: h.cfg.Dapr.StateStore, Configuration: h.cfg.Dapr.ConfigStore, Secrets: h.cfg.Dapr.SecretStore}
 	server, err := platform.New(platform.Config{
-		Logger: h.component("platform"), Metrics: p.registry, Clusters: p.clusters, Inventory: p.inventory, Events: p.events, Workflows: p.workflows,
+		Logger: h.component("platform"), Metrics: p.registry, Clusters: p.clusters, Inventory: p.inventory, Workflows: p.workflows,
 		Operations: p.operation, Register: func(ctx context.Context, actor string, r platform.Registration) (*workflow.Workflow, error) {
 			return p.installs.register(ctx, actor, operation.Register{Name: r.Name, Existing: r.Existing, IngressURL: r.IngressURL, Reply: r.Reply}, r.Kubeconfig)
 		},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"math"
@@ -420,7 +421,8 @@ func TestHostileInventoryIsKeptHarmless(t *testing.T) {
 		Cluster: &agentv1.ClusterFacts{Uid: "\x00", Version: "v1\x00", Platform: "\x00", StorageClasses: []*agentv1.StorageClass{nil, {Parameters: map[string]string{"\x00": "\x00"}}},
 			Claims: &agentv1.Claims{Bound: math.MinInt64, Pending: math.MaxInt64, Lost: math.MaxInt64, LostNames: []string{"\x00", strings.Repeat("m", 1<<20)}}, Dns: &agentv1.Dns{Service: "\x00"},
 		},
-		Removed: []string{"\x00", ""},
+		Removed:    []string{"\x00", ""},
+		NodeEvents: hostileEvents(),
 		Nodes: []*agentv1.NodeFacts{
 			nil,
 			{
@@ -445,6 +447,19 @@ func TestHostileInventoryIsKeptHarmless(t *testing.T) {
 		return
 	}
 	require.NotEmpty(t, reasonOf(err), "a refusal, not a failure of the hub: %v", err)
+}
+
+// hostileEvents are more than are kept, with times and counts that are none.
+func hostileEvents() []*agentv1.NodeEvent {
+	events := []*agentv1.NodeEvent{
+		nil,
+		{Uid: "\x00", Node: "\x00", Count: math.MinInt64, LastAt: &timestamppb.Timestamp{Seconds: math.MinInt64}},
+		{Uid: strings.Repeat("u", 1<<20), Node: strings.Repeat("é", 1<<19), Message: strings.Repeat("\x00", 1<<20), Count: math.MaxInt64, FirstAt: &timestamppb.Timestamp{Seconds: math.MaxInt64}},
+	}
+	for i := range 5000 {
+		events = append(events, &agentv1.NodeEvent{Uid: fmt.Sprint(i), Node: "n1", Count: math.MaxInt64, LastAt: &timestamppb.Timestamp{Seconds: 1 << 37}})
+	}
+	return events
 }
 
 func nodeNames(nodes []hubapi.Node) []string {

@@ -73,6 +73,8 @@ type HubState struct {
 	Sessions int
 	Cluster  *agentv1.ClusterFacts
 	Nodes    map[string]*agentv1.NodeFacts
+	// Events are what happened to nodes, in their order.
+	Events []*agentv1.NodeEvent
 	// Deltas and Summaries count messages.
 	Deltas, Summaries int
 	Statuses          map[string]*agentv1.ReleaseStatus

@@ -482,6 +482,7 @@ func (i *hubInventory) take(d *agentv1.Delta) {
 		for _, name := range d.GetRemoved() {
 			delete(i.h.state.Nodes, name)
 		}
+		i.h.state.Events = append(i.h.state.Events, d.GetNodeEvents()...)
 		if d.GetCluster() != nil {
 			i.h.state.Cluster = d.GetCluster()
 		}

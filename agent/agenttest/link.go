@@ -364,6 +364,7 @@ type Inventory struct {
 	nodes   map[string]facts.Node
 	cluster facts.Cluster
 	dirty   map[string]bool
+	events  []*agentv1.NodeEvent
 	wake    chan struct{}
 }
 
@@ -378,11 +379,23 @@ func (i *Inventory) SetNode(n facts.Node) { i.set(n.Name, func() { i.nodes[n.Nam
 // RemoveNode removes a node.
 func (i *Inventory) RemoveNode(name string) { i.set(name, func() { delete(i.nodes, name) }) }
 
+// Happen has something happen to a node.
+func (i *Inventory) Happen(e facts.NodeEvent) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.events = append(i.events, e.ToProto())
+	i.rouse()
+}
+
 func (i *Inventory) set(name string, f func()) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	f()
 	i.dirty[name] = true
+	i.rouse()
+}
+
+func (i *Inventory) rouse() {
 	select {
 	case i.wake <- struct{}{}:
 	default:
@@ -429,8 +442,8 @@ func (i *Inventory) Delta(nodes []string, cluster bool) *agentv1.Delta {
 }
 
 // Watch wakes at SetNode and RemoveNode. There is one watcher at a time.
-func (i *Inventory) Watch() (<-chan struct{}, func() ([]string, bool), func()) {
-	take := func() ([]string, bool) {
+func (i *Inventory) Watch() (<-chan struct{}, func() ([]string, bool, []*agentv1.NodeEvent), func()) {
+	take := func() ([]string, bool, []*agentv1.NodeEvent) {
 		i.mu.Lock()
 		defer i.mu.Unlock()
 		var names []string
@@ -438,7 +451,9 @@ func (i *Inventory) Watch() (<-chan struct{}, func() ([]string, bool), func()) {
 			names = append(names, name)
 		}
 		clear(i.dirty)
-		return names, false
+		events := i.events
+		i.events = nil
+		return names, false, events
 	}
 	return i.wake, take, func() {}
 }

@@ -244,3 +244,27 @@ func FuzzDiffNodes(f *testing.F) {
 		}
 	})
 }
+
+// Whatever a peer says happened is bounded text, and travels unchanged.
+func FuzzNodeEventFromProto(f *testing.F) {
+	seed, err := proto.Marshal(facts.NodeEvent{
+		UID: "u", Node: "n\x00", Message: strings.Repeat("é", 2000), Count: -3, LastAt: time.Date(9999, 12, 31, 23, 0, 0, 1, time.UTC),
+	}.ToProto())
+	require.NoError(f, err)
+	f.Add(seed)
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var p agentv1.NodeEvent
+		if proto.Unmarshal(data, &p) != nil {
+			t.Skip()
+		}
+		e := facts.NodeEventFromProto(&p)
+		require.Equal(t, e, facts.NodeEventFromProto(e.ToProto()))
+		require.Positive(t, e.Count)
+		for _, text := range []string{e.UID, e.Node, e.Type, e.Reason, e.Message, e.Component, e.Host} {
+			require.LessOrEqual(t, len(text), 1024)
+			require.True(t, utf8.ValidString(text))
+			require.NotContains(t, text, "\x00")
+		}
+	})
+}

@@ -48,14 +48,14 @@ func TestClaimsAreCountedAtTimes(t *testing.T) {
 	require.NoError(t, s.Add(claim("c", corev1.ClaimPending)))
 	require.NoError(t, s.Update(claim("c", corev1.ClaimLost)))
 	require.NoError(t, s.Delete(claim("a", corev1.ClaimBound)))
-	_, cluster := take()
+	_, cluster, _ := take()
 	require.False(t, cluster)
 	b.tally(t.Context())
-	_, cluster = take()
+	_, cluster, _ = take()
 	require.True(t, cluster)
 	require.Equal(t, &facts.Claims{Bound: 1, Lost: 1, LostNames: []string{"ns/c"}}, claims())
 	b.tally(t.Context())
-	_, cluster = take()
+	_, cluster, _ = take()
 	require.False(t, cluster, "the same again")
 
 	var many []any

@@ -65,6 +65,7 @@ type Collector struct {
 	nodes   map[string]*node
 	pods    map[string]podRequest
 	claims  map[string]corev1.PersistentVolumeClaimPhase
+	events  map[string]facts.NodeEvent // about nodes, by uid
 	sums    map[string]facts.Resources // by node
 	cluster facts.Cluster
 	groups  []string
@@ -91,7 +92,15 @@ type podRequest struct {
 type feed struct {
 	nodes   map[string]struct{}
 	cluster bool
+	events  map[string]struct{}
 	wake    chan struct{} // of size one
+}
+
+func (f *feed) rouse() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
 }
 
 // New checks the configuration. It starts nothing.
@@ -108,8 +117,8 @@ func New(cfg Config) (*Collector, error) {
 	c := &Collector{
 		cfg: cfg, log: cfg.Logger, ready: make(chan struct{}), rearm: make(chan struct{}, 1),
 		kinds: map[kind]*kindState{}, nodes: map[string]*node{}, pods: map[string]podRequest{},
-		claims: map[string]corev1.PersistentVolumeClaimPhase{},
-		sums:   map[string]facts.Resources{}, feeds: map[*feed]struct{}{},
+		claims: map[string]corev1.PersistentVolumeClaimPhase{}, events: map[string]facts.NodeEvent{},
+		sums: map[string]facts.Resources{}, feeds: map[*feed]struct{}{},
 	}
 	for _, k := range kinds() {
 		c.kinds[k] = &kindState{}
@@ -158,18 +167,23 @@ func (c *Collector) Delta(nodes []string, cluster bool) *agentv1.Delta {
 	return d
 }
 
-// Watch wakes when something changed; take returns what did since.
-func (c *Collector) Watch() (wake <-chan struct{}, take func() (nodes []string, cluster bool), cancel func()) {
-	f := &feed{nodes: map[string]struct{}{}, wake: make(chan struct{}, 1)}
+// Watch wakes when something changed; take returns what did since. Events about
+// nodes are, the first time, all that there are.
+func (c *Collector) Watch() (wake <-chan struct{}, take func() (nodes []string, cluster bool, events []*agentv1.NodeEvent), cancel func()) {
+	f := &feed{nodes: map[string]struct{}{}, events: map[string]struct{}{}, wake: make(chan struct{}, 1)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.feeds[f] = struct{}{}
-	take = func() ([]string, bool) {
+	for uid := range c.events {
+		f.events[uid] = struct{}{}
+		f.rouse()
+	}
+	take = func() ([]string, bool, []*agentv1.NodeEvent) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		nodes, cluster := slices.Sorted(maps.Keys(f.nodes)), f.cluster
 		f.nodes, f.cluster = map[string]struct{}{}, false
-		return nodes, cluster
+		return nodes, cluster, c.takeEventsLocked(f)
 	}
 	return f.wake, take, func() {
 		c.mu.Lock()
@@ -186,10 +200,7 @@ func (c *Collector) changedLocked(name string) {
 		} else {
 			f.nodes[name] = struct{}{}
 		}
-		select {
-		case f.wake <- struct{}{}:
-		default:
-		}
+		f.rouse()
 	}
 }
 

@@ -96,7 +96,7 @@ func TestSuspectGrace(t *testing.T) {
 		defer stop()
 		require.NoError(t, store.Update(gpuNode(nil)))
 		<-wake
-		nodes, _ := take()
+		nodes, _, _ := take()
 		require.Equal(t, []string{"n1"}, nodes)
 		model, suspect = b.model(t)
 		require.Equal(t, "NVIDIA-A100-SXM4-80GB", model)
@@ -111,7 +111,7 @@ func TestSuspectGrace(t *testing.T) {
 		take()
 		time.Sleep(DefaultGrace + time.Second)
 		<-wake
-		nodes, _ = take()
+		nodes, _, _ = take()
 		require.Equal(t, []string{"n1"}, nodes, "the end of the grace time is a change")
 		model, suspect = b.model(t)
 		require.Empty(t, model)
@@ -148,7 +148,7 @@ func TestRequestedFollowsPods(t *testing.T) {
 	_, take, stop := b.Watch()
 	defer stop()
 	require.NoError(t, pods.Update(pod("b", "1", corev1.PodRunning)))
-	nodes, _ := take()
+	nodes, _, _ := take()
 	require.Empty(t, nodes, "a pod that starts changes no request")
 	require.NoError(t, pods.Update(pod("b", "1", corev1.PodSucceeded)))
 	check(500, 1, 1)

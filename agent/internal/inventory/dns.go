@@ -26,6 +26,9 @@ func dnsServices() []metav1.ObjectMeta {
 	}
 }
 
+// patience is how long a look at the DNS may take.
+const patience = 15 * time.Second
+
 // watchDNS looks at the cluster's DNS again and again: a watch of one service
 // and a few pods would cost more than the look.
 func (c *Collector) watchDNS(ctx context.Context) error {
@@ -44,7 +47,7 @@ func (c *Collector) watchDNS(ctx context.Context) error {
 // tally brings what is not followed event by event up to date. An API server
 // that does not answer changes nothing: the probe reports that.
 func (c *Collector) tally(ctx context.Context) {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.Tally/2, fmt.Errorf("no answer in %s", c.cfg.Tally/2))
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer in %s", patience))
 	defer cancel()
 	dns, err := c.findDNS(ctx)
 	c.mu.Lock()

@@ -5,6 +5,7 @@
 //	storage cl. ──┼───────► Collector ──────┤
 //	ingress cl. ──┤        facts per node   └─► Watch: which nodes changed
 //	claims ───────┤        digest per node
+//	node events ──┤
 //	/version, DNS ┘
 //
 // The API server is authoritative; the Collector holds its last word. While it
@@ -17,6 +18,9 @@
 //
 // Of volume claims only the phase is kept, and they are counted at times, not
 // with each change: a claim is pending for seconds whenever a volume is made.
+//
+// Kubernetes's events about nodes are passed on, the newest few hundred. They are
+// no facts: no digest covers them, and a hub may miss one.
 //
 // A device whose labels vanish is not gone: NFD and GFD drop theirs for
 // minutes when they restart. It keeps its facts, marked suspect, for a grace

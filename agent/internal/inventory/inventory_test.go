@@ -108,6 +108,7 @@ func TestWatch(t *testing.T) { //nolint:paralleltest // takes the API server awa
 	await(t, c, "alpha", func(n *agentv1.NodeFacts) bool { return n.GetRequested().GetPods() == 0 })
 
 	watchVolumesAndDNS(t, c)
+	watchEvents(t, c)
 
 	server.StopServer()
 	for len(board.List()) == 0 {
@@ -242,4 +243,45 @@ func TestChartsRightsAreEnough(t *testing.T) {
 			t.Fatalf("%v %v", board.List(), cluster)
 		}
 	}
+}
+
+// watchEvents follows events about nodes, and none about anything else.
+func watchEvents(t *testing.T, c *inventory.Collector) {
+	t.Helper()
+	events := server.Client(t).CoreV1().Events(metav1.NamespaceDefault)
+	occur := func(kind, name string) *corev1.Event {
+		e, err := events.Create(t.Context(), &corev1.Event{
+			ObjectMeta:     metav1.ObjectMeta{Name: name},
+			InvolvedObject: corev1.ObjectReference{Kind: kind, Name: name, Namespace: map[string]string{"Pod": metav1.NamespaceDefault}[kind]},
+			Type:           "Warning", Reason: "Happened", Message: "it did", Count: 1, LastTimestamp: metav1.Now(), Source: corev1.EventSource{Component: "test"},
+		}, metav1.CreateOptions{})
+		require.NoError(t, err)
+		return e
+	}
+	wake, take, stop := c.Watch()
+	defer stop()
+	next := func() []*agentv1.NodeEvent {
+		t.Helper()
+		for {
+			if _, _, events := take(); len(events) > 0 {
+				return events
+			}
+			select {
+			case <-wake:
+			case <-time.After(20 * time.Second):
+				t.Fatal("no event")
+			}
+		}
+	}
+	occur("Pod", "pod")
+	e := occur("Node", "alpha")
+	got := next()
+	require.Len(t, got, 1)
+	require.Equal(t, "alpha", got[0].GetNode())
+	e.Count = 4
+	_, err := events.Update(t.Context(), e, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	got = next()
+	require.Len(t, got, 1)
+	require.Equal(t, int64(4), got[0].GetCount())
 }

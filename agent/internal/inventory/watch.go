@@ -33,10 +33,11 @@ const (
 	kindStorageClasses kind = "storageclasses"
 	kindIngressClasses kind = "ingressclasses"
 	kindClaims         kind = "persistentvolumeclaims"
+	kindEvents         kind = "events"
 )
 
 func kinds() []kind {
-	return []kind{kindNodes, kindPods, kindStorageClasses, kindIngressClasses, kindClaims}
+	return []kind{kindNodes, kindPods, kindStorageClasses, kindIngressClasses, kindClaims, kindEvents}
 }
 
 // kindState says how far the watch of a kind is.
@@ -54,6 +55,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	g.Add(string(kindStorageClasses), watching(c, kindStorageClasses, &storagev1.StorageClass{}, client.StorageV1().StorageClasses(), c.storageClasses()))
 	g.Add(string(kindIngressClasses), watching(c, kindIngressClasses, &networkingv1.IngressClass{}, client.NetworkingV1().IngressClasses(), c.ingressClasses()))
 	g.Add(string(kindClaims), watching(c, kindClaims, &corev1.PersistentVolumeClaim{}, client.CoreV1().PersistentVolumeClaims(metav1.NamespaceAll), c.claimStore()))
+	g.Add(string(kindEvents), watching(c, kindEvents, &corev1.Event{}, client.CoreV1().Events(metav1.NamespaceAll), c.eventStore()))
 	g.Add("dns", c.watchDNS)
 	g.Add(string(kindPods), watching(c, kindPods, &corev1.Pod{}, client.CoreV1().Pods(metav1.NamespaceAll), c.podStore()))
 	g.Add(string(kindNodes), watching(c, kindNodes, &corev1.Node{}, client.CoreV1().Nodes(), c.nodeStore()))
@@ -67,12 +69,16 @@ type lister[L runtime.Object] interface {
 }
 
 // selector is what the API server filters by. Pods that have ended leave the
-// watch as deleted.
+// watch as deleted. Of events there are thousands; those about nodes are few.
 func (k kind) selector() string {
-	if k != kindPods {
+	switch k {
+	case kindPods:
+		return fields.ParseSelectorOrDie("spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed").String()
+	case kindEvents:
+		return fields.OneTermEqualSelector("involvedObject.kind", "Node").String()
+	default:
 		return ""
 	}
-	return fields.ParseSelectorOrDie("spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed").String()
 }
 
 // watching is the task that keeps one kind of objects in a store.

@@ -50,7 +50,7 @@ func (c *connection) report(ctx context.Context) error {
 	return r.run(ctx, in, wake, take)
 }
 
-func (r *reporter) run(ctx context.Context, in <-chan frame[*agentv1.ReportResponse], wake <-chan struct{}, take func() ([]string, bool)) error {
+func (r *reporter) run(ctx context.Context, in <-chan frame[*agentv1.ReportResponse], wake <-chan struct{}, take func() ([]string, bool, []*agentv1.NodeEvent)) error {
 	digest := time.NewTicker(r.c.link.cfg.Summary)
 	defer digest.Stop()
 	// A change opens the gate's timer; what changes until it fires goes along.
@@ -74,8 +74,8 @@ func (r *reporter) run(ctx context.Context, in <-chan frame[*agentv1.ReportRespo
 			}
 		case <-gate.C:
 			waiting = false
-			nodes, cluster := take()
-			err = r.deltas(nodes, cluster)
+			nodes, cluster, events := take()
+			err = errors.Join(r.deltas(nodes, cluster), r.events(events))
 		}
 		if err != nil {
 			return err
@@ -116,7 +116,20 @@ func (r *reporter) deltas(nodes []string, cluster bool) error {
 }
 
 func (r *reporter) delta(nodes []string, cluster bool) error {
-	d := r.c.link.cfg.Inventory.Delta(nodes, cluster)
+	return r.sendDelta(r.c.link.cfg.Inventory.Delta(nodes, cluster))
+}
+
+// events sends what happened to nodes, some 1 KiB each.
+func (r *reporter) events(events []*agentv1.NodeEvent) error {
+	for part := range slices.Chunk(events, 2*batch) {
+		if err := r.sendDelta(&agentv1.Delta{NodeEvents: part}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *reporter) sendDelta(d *agentv1.Delta) error {
 	r.sequence++
 	d.Sequence = r.sequence
 	d.ObservedAt = timestamppb.New(r.c.link.cfg.Now())

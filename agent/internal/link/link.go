@@ -97,8 +97,9 @@ type Inventory interface {
 	// Delta holds the facts of the named nodes as they are now; those that do
 	// not exist are listed as removed.
 	Delta(nodes []string, cluster bool) *agentv1.Delta
-	// Watch wakes when something changed; take returns what did since.
-	Watch() (wake <-chan struct{}, take func() (nodes []string, cluster bool), cancel func())
+	// Watch wakes when something changed; take returns what did since, and what
+	// happened to nodes: the first time all that is known.
+	Watch() (wake <-chan struct{}, take func() (nodes []string, cluster bool, events []*agentv1.NodeEvent), cancel func())
 }
 
 // Presence looks for what the hub asks for; *presence.Watcher.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"net"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -333,6 +334,22 @@ func TestSummaryFindsAGap(t *testing.T) {
 		b.Inventory.Forge(facts.Node{Name: "n1", Ready: true})
 		time.Sleep(link.DefaultSummary + time.Second)
 		require.True(t, b.hub.State().Nodes["n1"].GetReady())
+	})
+}
+
+// TestNodeEventsTravelInParts: what happens to nodes follows the facts.
+func TestNodeEventsTravelInParts(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, b *bundle) {
+		b.hub.Session(t, 1)
+		time.Sleep(time.Second)
+		before := b.hub.State().Deltas
+		for i := range 250 {
+			b.Inventory.Happen(facts.NodeEvent{UID: strconv.Itoa(i), Node: "n1", Count: 1})
+		}
+		state := b.hub.Await(t, "events", func(s agenttest.HubState) bool { return len(s.Events) == 250 })
+		require.Equal(t, 3, state.Deltas-before)
+		require.Equal(t, "249", state.Events[249].GetUid())
 	})
 }
 

@@ -26,7 +26,8 @@ func TestCleanReachesEveryString(t *testing.T) {
 			Problems:  []string{strings.Repeat("é", maxText)},
 			CreatedAt: nil,
 		}},
-		Removed: []string{"gone\x00"},
+		Removed:    []string{"gone\x00"},
+		NodeEvents: []*agentv1.NodeEvent{{Uid: "\x00", Message: "low\x00"}},
 	}}}
 	clean(m)
 
@@ -41,6 +42,7 @@ func TestCleanReachesEveryString(t *testing.T) {
 	require.Equal(t, []string{"\uFFFD"}, m.GetDelta().GetCluster().GetClaims().GetLostNames())
 	require.Equal(t, "d\uFFFD", m.GetDelta().GetCluster().GetDns().GetService())
 	require.Equal(t, []string{"gone\uFFFD"}, m.GetDelta().GetRemoved())
+	require.Equal(t, "low\uFFFD", m.GetDelta().GetNodeEvents()[0].GetMessage())
 	require.LessOrEqual(t, len(node.GetProblems()[0]), maxText+len("…"))
 	require.True(t, utf8.ValidString(node.GetProblems()[0]))
 	require.NotContains(t, string(wire[:40]), "n\x00")

@@ -21,6 +21,10 @@ const maxNodes = 20_000
 // maxNodeName is Kubernetes's own bound of a node's name.
 const maxNodeName = 253
 
+// maxNodeEvents bounds the events of one delta: an agent sends some hundred, and
+// no more than some hundred are kept of a cluster.
+const maxNodeEvents = 1000
+
 type inventoryServer struct {
 	agentv1.UnimplementedInventoryServiceServer
 	s *Server
@@ -95,6 +99,9 @@ func (i *inventoryServer) delta(ctx context.Context, id uuid.UUID, m *agentv1.De
 			return nil, err
 		}
 		d.Nodes = append(d.Nodes, facts.NodeFromProto(n))
+	}
+	for _, e := range m.GetNodeEvents()[:min(len(m.GetNodeEvents()), maxNodeEvents)] {
+		d.Events = append(d.Events, facts.NodeEventFromProto(e))
 	}
 	if m.GetCluster() != nil {
 		c := facts.ClusterFromProto(m.GetCluster())

@@ -21,9 +21,11 @@ import (
 
 // Delta is one change of a cluster. Cluster is nil when it did not change.
 type Delta struct {
-	Cluster    *facts.Cluster
-	Nodes      []facts.Node
-	Removed    []string
+	Cluster *facts.Cluster
+	Nodes   []facts.Node
+	Removed []string
+	// Events are what Kubernetes says happened to nodes.
+	Events     []facts.NodeEvent
 	ObservedAt time.Time
 }
 

@@ -45,7 +45,7 @@ func (s *Service) Nodes(ctx context.Context, f Filter, p page.Page) (nodes []Nod
 
 // Node finds one node.
 func (s *Service) Node(ctx context.Context, clusterID uuid.UUID, name string) (*Node, error) {
-	if strings.ContainsRune(name, 0) || !utf8.ValidString(name) { // no name, and nothing that the database takes
+	if !isName(name) {
 		return nil, &NotFoundError{Name: invalid.Clip(name)}
 	}
 	n, err := s.store.NodeByName(ctx, clusterID, name)
@@ -57,6 +57,9 @@ func (s *Service) Node(ctx context.Context, clusterID uuid.UUID, name string) (*
 	}
 	return &n, nil
 }
+
+// isName is false for what is no name and nothing that the database takes.
+func isName(name string) bool { return !strings.ContainsRune(name, 0) && utf8.ValidString(name) }
 
 // Devices returns one page of devices in order of cluster, node and id.
 func (s *Service) Devices(ctx context.Context, f DeviceFilter, p page.Page) (devices []Device, next string, err error) {

@@ -91,6 +91,9 @@ func (s *Service) Apply(ctx context.Context, clusterID uuid.UUID, d Delta) error
 			return err
 		}
 		at := s.now().UTC()
+		if err := s.applyEvents(ctx, clusterID, d.Events, at); err != nil {
+			return err
+		}
 		if d.Cluster != nil {
 			if err := s.applyCluster(ctx, clusterID, known, *d.Cluster, at); err != nil {
 				return err

@@ -24,6 +24,19 @@ type Store interface {
 	AppendEvents(ctx context.Context, events ...event.Event) error
 	Writer
 	Reader
+	Happenings
+}
+
+// Happenings keeps the events of Kubernetes about nodes.
+type Happenings interface {
+	// NodeEventsWrite adds events or replaces those of the same uid, inside InTx.
+	// It keeps the newest of the cluster, and none of any that are from before
+	// before.
+	NodeEventsWrite(ctx context.Context, clusterID uuid.UUID, events []facts.NodeEvent, keep int, before time.Time) error
+	// NodeEventList returns those of one node since then, the newest first.
+	NodeEventList(ctx context.Context, clusterID uuid.UUID, node string, since time.Time) ([]facts.NodeEvent, error)
+	// NodeEventCounts returns how often something happened to each node.
+	NodeEventCounts(ctx context.Context, clusterID uuid.UUID, since time.Time) (map[string]int64, error)
 }
 
 // Writer changes the inventory, inside InTx.

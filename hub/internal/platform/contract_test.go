@@ -315,6 +315,25 @@ func TestDeleteOfACloud(t *testing.T) {
 	require.NotContains(t, b.log.String(), canary.Reveal())
 }
 
+// Of a node that is gone, or to which nothing happened, the answer is its events
+// or none; of one that never was, 404.
+func TestNodeEventsOfEveryNode(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.joined("edge")
+	for node, want := range map[string]int{"gpu-1": 2, "gone-1": 1, "master-1": 0} {
+		status, text := b.call(http.MethodGet, "/cluster/"+c.ID.String()+"/node-wise-events/"+node, nil)
+		require.Equal(t, http.StatusOK, status, text)
+		events := read[struct {
+			Data struct{ Events []map[string]any }
+		}](t, text).Data.Events
+		require.NotNil(t, events)
+		require.Len(t, events, want, node)
+	}
+	status, text := b.call(http.MethodGet, "/cluster/"+c.ID.String()+"/node-wise-events/never", nil)
+	require.Equal(t, http.StatusNotFound, status, text)
+}
+
 // A failed workflow is begun anew, one that runs is not.
 func TestRestart(t *testing.T) {
 	t.Parallel()

@@ -18,8 +18,8 @@
 // It is wired like this, on a listener of its own (port 9081 as a rule):
 //
 //	face, err := platform.New(platform.Config{
-//		Logger: log, Clusters: clusters, Inventory: inventory, Events: events,
-//		Workflows: workflows, Operations: operations, Register: register,
+//		Logger: log, Clusters: clusters, Inventory: inventory, Workflows: workflows,
+//		Operations: operations, Register: register,
 //		Watch: watch, Token: token, Sidecar: sidecar, PubSub: "pubsub-redis",
 //	})
 //	group.Add("platform", face.Run)

@@ -14,12 +14,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
-	"github.com/budecosystem/budcluster/hub/internal/event"
 	"github.com/budecosystem/budcluster/hub/internal/inventory"
 	"github.com/budecosystem/budcluster/hub/internal/operation"
 	"github.com/budecosystem/budcluster/hub/internal/page"
 	"github.com/budecosystem/budcluster/hub/internal/platform"
 	"github.com/budecosystem/budcluster/hub/internal/workflow"
+	"github.com/budecosystem/budcluster/internal/facts"
 )
 
 // nothing is a hub without clusters, in which every registration begins.
@@ -63,10 +63,6 @@ func (noWork) Retry(_ context.Context, _, ref string) (*workflow.Workflow, error
 	return nil, &workflow.NotFoundError{ID: ref}
 }
 
-type noRecord struct{}
-
-func (noRecord) List(context.Context, event.Filter) ([]event.Event, error) { return nil, nil }
-
 func (nothing) Presence(context.Context, uuid.UUID) (cluster.Presence, error) {
 	return cluster.Presence{}, cluster.ErrNotFound
 }
@@ -81,10 +77,18 @@ func (noNodes) Node(context.Context, uuid.UUID, string) (*inventory.Node, error)
 	return nil, inventory.ErrNotFound
 }
 
+func (noNodes) NodeEvents(context.Context, uuid.UUID, string) ([]facts.NodeEvent, error) {
+	return nil, nil
+}
+
+func (noNodes) NodeEventCounts(context.Context, uuid.UUID) (map[string]int64, error) {
+	return map[string]int64{}, nil
+}
+
 func hollow(tb testing.TB, register func(platform.Registration)) *platform.Server {
 	tb.Helper()
 	s, err := platform.New(platform.Config{
-		Logger: slog.New(slog.DiscardHandler), Clusters: nothing{}, Inventory: noNodes{}, Events: noRecord{}, Workflows: noWork{}, Operations: noWork{},
+		Logger: slog.New(slog.DiscardHandler), Clusters: nothing{}, Inventory: noNodes{}, Workflows: noWork{}, Operations: noWork{},
 		Register: func(_ context.Context, _ string, r platform.Registration) (*workflow.Workflow, error) {
 			register(r)
 			return &workflow.Workflow{ID: uuid.New(), Kind: workflow.RegisterCluster}, nil

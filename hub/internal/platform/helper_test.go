@@ -24,7 +24,6 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/component"
 	"github.com/budecosystem/budcluster/hub/internal/dapr/daprtest"
 	"github.com/budecosystem/budcluster/hub/internal/equip"
-	"github.com/budecosystem/budcluster/hub/internal/event"
 	"github.com/budecosystem/budcluster/hub/internal/invalid"
 	"github.com/budecosystem/budcluster/hub/internal/inventory"
 	"github.com/budecosystem/budcluster/hub/internal/notify"
@@ -67,15 +66,13 @@ func setup(t *testing.T, change ...func(*platform.Config)) *bundle {
 	require.NoError(t, err)
 	b.inventory, err = inventory.New(inventory.Config{Store: b.store, Logger: log})
 	require.NoError(t, err)
-	events, err := event.New(event.Config{Store: b.store, Logger: log})
-	require.NoError(t, err)
 	b.notify, err = notify.New(notify.Config{Store: b.store, SuccessOnly: []string{notify.MainTopic}})
 	require.NoError(t, err)
 	b.workflows, err = workflow.New(workflow.Config{Store: b.store, Logger: log, Notify: b.notify.Notify})
 	require.NoError(t, err)
 	b.operations = b.newOperations(log)
 	cfg := platform.Config{
-		Logger: log, Clusters: b.clusters, Inventory: b.inventory, Events: events, Workflows: b.workflows, Operations: b.operations,
+		Logger: log, Clusters: b.clusters, Inventory: b.inventory, Workflows: b.workflows, Operations: b.operations,
 		Register: b.register, Patience: 50 * time.Millisecond,
 		Watch: func(string) (<-chan struct{}, func()) { return nil, func() {} },
 	}
@@ -134,6 +131,14 @@ func (b *bundle) joined(name string) *cluster.Cluster {
 			{Name: "local-path", Provisioner: "rancher.io/local-path", Default: true, BindingMode: "WaitForFirstConsumer"},
 		}, Claims: &facts.Claims{Bound: 3}, DNS: &facts.DNS{Service: "kube-system/kube-dns", Ready: new(int32(2))}},
 		Nodes: []facts.Node{gpuNode("gpu-1"), cpuNode("master-1")},
+		Events: []facts.NodeEvent{
+			{
+				UID: "e1", Node: "gpu-1", Type: "Warning", Reason: "NodeNotReady", Message: "Node gpu-1 status is now: NodeNotReady", Count: 2,
+				FirstAt: time.Now().Add(-time.Hour), LastAt: time.Now().Add(-time.Minute), Component: "node-controller",
+			},
+			{UID: "e2", Node: "gpu-1", Type: "Normal", Reason: "NodeReady", Message: "Node gpu-1 status is now: NodeReady", Count: 1, Component: "kubelet", Host: "gpu-1"},
+			{UID: "e3", Node: "gone-1", Type: "Normal", Reason: "RemovingNode", Message: "Node gone-1 event: Removing Node gone-1 from Controller", Count: 1, Component: "node-controller"},
+		},
 	})
 	require.NoError(b.t, b.clusters.SetPresence(b.t.Context(), c.ID, []facts.Presence{
 		{Probe: "nvidia-gpu-operator/device-plugin", State: facts.PresenceAbsent},

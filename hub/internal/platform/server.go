@@ -15,13 +15,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/budecosystem/budcluster/hub/internal/cluster"
-	"github.com/budecosystem/budcluster/hub/internal/event"
 	"github.com/budecosystem/budcluster/hub/internal/inventory"
 	"github.com/budecosystem/budcluster/hub/internal/mirror"
 	"github.com/budecosystem/budcluster/hub/internal/notify"
 	"github.com/budecosystem/budcluster/hub/internal/operation"
 	"github.com/budecosystem/budcluster/hub/internal/page"
 	"github.com/budecosystem/budcluster/hub/internal/workflow"
+	"github.com/budecosystem/budcluster/internal/facts"
 	"github.com/budecosystem/budcluster/internal/secret"
 )
 
@@ -47,11 +47,8 @@ type Clusters interface {
 type Inventory interface {
 	Nodes(ctx context.Context, f inventory.Filter, p page.Page) ([]inventory.Node, string, error)
 	Node(ctx context.Context, clusterID uuid.UUID, name string) (*inventory.Node, error)
-}
-
-// Events is the record; event.Service.
-type Events interface {
-	List(ctx context.Context, f event.Filter) ([]event.Event, error)
+	NodeEvents(ctx context.Context, clusterID uuid.UUID, node string) ([]facts.NodeEvent, error)
+	NodeEventCounts(ctx context.Context, clusterID uuid.UUID) (map[string]int64, error)
 }
 
 // Workflows is the record of long work; workflow.Service.
@@ -86,7 +83,6 @@ type Config struct {
 	Logger     *slog.Logger
 	Clusters   Clusters
 	Inventory  Inventory
-	Events     Events
 	Workflows  Workflows
 	Operations Operations
 	// Register begins a registration. What it says of the file are
@@ -174,7 +170,7 @@ func New(cfg Config) (*Server, error) {
 func (c *Config) check() error {
 	var errs []error
 	for name, missing := range map[string]bool{
-		"Logger": c.Logger == nil, "Clusters": c.Clusters == nil, "Inventory": c.Inventory == nil, "Events": c.Events == nil,
+		"Logger": c.Logger == nil, "Clusters": c.Clusters == nil, "Inventory": c.Inventory == nil,
 		"Workflows": c.Workflows == nil, "Operations": c.Operations == nil, "Register": c.Register == nil, "Watch": c.Watch == nil,
 	} {
 		if missing {

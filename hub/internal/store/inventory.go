@@ -175,3 +175,54 @@ func (s *Store) DeviceList(ctx context.Context, f inventory.DeviceFilter, after 
 	}
 	return devices, nil
 }
+
+// NodeEventsWrite adds events about nodes, or counts them once more, and deletes
+// the oldest beyond keep; of all clusters those that are from before before.
+func (s *Store) NodeEventsWrite(ctx context.Context, clusterID uuid.UUID, events []facts.NodeEvent, keep int, before time.Time) error {
+	p := sqlcgen.NodeEventsUpsertParams{ClusterID: clusterID}
+	for _, e := range events {
+		p.Uids, p.Nodes, p.Types = append(p.Uids, e.UID), append(p.Nodes, e.Node), append(p.Types, e.Type)
+		p.Reasons, p.Messages, p.Counts = append(p.Reasons, e.Reason), append(p.Messages, e.Message), append(p.Counts, e.Count)
+		p.FirstAts, p.LastAts = append(p.FirstAts, e.FirstAt), append(p.LastAts, e.LastAt)
+		p.Components, p.Hosts = append(p.Components, e.Component), append(p.Hosts, e.Host)
+	}
+	if err := s.q.NodeEventsUpsert(ctx, s.db(ctx), p); err != nil {
+		return fmt.Errorf("write %d node events: %w", len(events), err)
+	}
+	if err := s.q.NodeEventsTrim(ctx, s.db(ctx), sqlcgen.NodeEventsTrimParams{ClusterID: clusterID, Keep: int32(keep)}); err != nil { //nolint:gosec // some hundreds
+		return fmt.Errorf("trim node events: %w", err)
+	}
+	if err := s.q.NodeEventsPurge(ctx, s.db(ctx), sqlcgen.NodeEventsPurgeParams{Before: before, Lim: 1000}); err != nil {
+		return fmt.Errorf("purge node events: %w", err)
+	}
+	return nil
+}
+
+// NodeEventList returns the events about a node since then, the newest first.
+func (s *Store) NodeEventList(ctx context.Context, clusterID uuid.UUID, node string, since time.Time) ([]facts.NodeEvent, error) {
+	rows, err := s.q.NodeEventList(ctx, s.db(ctx), sqlcgen.NodeEventListParams{ClusterID: clusterID, Node: node, Since: since})
+	if err != nil {
+		return nil, err
+	}
+	events := make([]facts.NodeEvent, 0, len(rows))
+	for _, r := range rows {
+		events = append(events, facts.NodeEvent{
+			UID: r.Uid, Node: r.Node, Type: r.Type, Reason: r.Reason, Message: r.Message, Count: r.Count,
+			FirstAt: r.FirstAt, LastAt: r.LastAt, Component: r.Component, Host: r.Host,
+		})
+	}
+	return events, nil
+}
+
+// NodeEventCounts returns how often something happened to each node since then.
+func (s *Store) NodeEventCounts(ctx context.Context, clusterID uuid.UUID, since time.Time) (map[string]int64, error) {
+	rows, err := s.q.NodeEventCounts(ctx, s.db(ctx), sqlcgen.NodeEventCountsParams{ClusterID: clusterID, Since: since})
+	if err != nil {
+		return nil, err
+	}
+	counts := make(map[string]int64, len(rows))
+	for _, r := range rows {
+		counts[r.Node] = r.Count
+	}
+	return counts, nil
+}

@@ -295,12 +295,15 @@ func (x *Need) GetCluster() bool {
 
 // Delta is one change. Its sequence starts at 1 on each stream.
 type Delta struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sequence      int64                  `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	Cluster       *ClusterFacts          `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	Nodes         []*NodeFacts           `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
-	Removed       []string               `protobuf:"bytes,4,rep,name=removed,proto3" json:"removed,omitempty"`
-	ObservedAt    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=observed_at,json=observedAt,proto3" json:"observed_at,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Sequence   int64                  `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Cluster    *ClusterFacts          `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Nodes      []*NodeFacts           `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Removed    []string               `protobuf:"bytes,4,rep,name=removed,proto3" json:"removed,omitempty"`
+	ObservedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=observed_at,json=observedAt,proto3" json:"observed_at,omitempty"`
+	// What Kubernetes says happened to nodes: at the start of a stream all that
+	// the agent has, then what is new or was counted once more.
+	NodeEvents    []*NodeEvent `protobuf:"bytes,6,rep,name=node_events,json=nodeEvents,proto3" json:"node_events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -370,6 +373,133 @@ func (x *Delta) GetObservedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Delta) GetNodeEvents() []*NodeEvent {
+	if x != nil {
+		return x.NodeEvents
+	}
+	return nil
+}
+
+// NodeEvent is an event of Kubernetes about a node.
+type NodeEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the event's object, which counts when the same happens again.
+	Uid  string `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"`
+	Node string `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	// Normal or Warning.
+	Type    string                 `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
+	Reason  string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message string                 `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
+	Count   int64                  `protobuf:"varint,6,opt,name=count,proto3" json:"count,omitempty"`
+	FirstAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=first_at,json=firstAt,proto3" json:"first_at,omitempty"`
+	LastAt  *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=last_at,json=lastAt,proto3" json:"last_at,omitempty"`
+	// Who says so, and where it runs.
+	Component     string `protobuf:"bytes,9,opt,name=component,proto3" json:"component,omitempty"`
+	Host          string `protobuf:"bytes,10,opt,name=host,proto3" json:"host,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeEvent) Reset() {
+	*x = NodeEvent{}
+	mi := &file_agent_v1_inventory_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeEvent) ProtoMessage() {}
+
+func (x *NodeEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_inventory_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeEvent.ProtoReflect.Descriptor instead.
+func (*NodeEvent) Descriptor() ([]byte, []int) {
+	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *NodeEvent) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+func (x *NodeEvent) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeEvent) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *NodeEvent) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *NodeEvent) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *NodeEvent) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *NodeEvent) GetFirstAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FirstAt
+	}
+	return nil
+}
+
+func (x *NodeEvent) GetLastAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastAt
+	}
+	return nil
+}
+
+func (x *NodeEvent) GetComponent() string {
+	if x != nil {
+		return x.Component
+	}
+	return ""
+}
+
+func (x *NodeEvent) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
 type Ack struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Sequence      int64                  `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
@@ -379,7 +509,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_agent_v1_inventory_proto_msgTypes[5]
+	mi := &file_agent_v1_inventory_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -391,7 +521,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_inventory_proto_msgTypes[5]
+	mi := &file_agent_v1_inventory_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -404,7 +534,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{5}
+	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Ack) GetSequence() int64 {
@@ -433,7 +563,7 @@ type ClusterFacts struct {
 
 func (x *ClusterFacts) Reset() {
 	*x = ClusterFacts{}
-	mi := &file_agent_v1_inventory_proto_msgTypes[6]
+	mi := &file_agent_v1_inventory_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -445,7 +575,7 @@ func (x *ClusterFacts) String() string {
 func (*ClusterFacts) ProtoMessage() {}
 
 func (x *ClusterFacts) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_inventory_proto_msgTypes[6]
+	mi := &file_agent_v1_inventory_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -458,7 +588,7 @@ func (x *ClusterFacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterFacts.ProtoReflect.Descriptor instead.
 func (*ClusterFacts) Descriptor() ([]byte, []int) {
-	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{6}
+	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ClusterFacts) GetUid() string {
@@ -532,7 +662,7 @@ type Claims struct {
 
 func (x *Claims) Reset() {
 	*x = Claims{}
-	mi := &file_agent_v1_inventory_proto_msgTypes[7]
+	mi := &file_agent_v1_inventory_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -544,7 +674,7 @@ func (x *Claims) String() string {
 func (*Claims) ProtoMessage() {}
 
 func (x *Claims) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_inventory_proto_msgTypes[7]
+	mi := &file_agent_v1_inventory_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -557,7 +687,7 @@ func (x *Claims) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claims.ProtoReflect.Descriptor instead.
 func (*Claims) Descriptor() ([]byte, []int) {
-	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{7}
+	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Claims) GetBound() int64 {
@@ -608,7 +738,7 @@ type Dns struct {
 
 func (x *Dns) Reset() {
 	*x = Dns{}
-	mi := &file_agent_v1_inventory_proto_msgTypes[8]
+	mi := &file_agent_v1_inventory_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -620,7 +750,7 @@ func (x *Dns) String() string {
 func (*Dns) ProtoMessage() {}
 
 func (x *Dns) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_inventory_proto_msgTypes[8]
+	mi := &file_agent_v1_inventory_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -633,7 +763,7 @@ func (x *Dns) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dns.ProtoReflect.Descriptor instead.
 func (*Dns) Descriptor() ([]byte, []int) {
-	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{8}
+	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Dns) GetService() string {
@@ -668,7 +798,7 @@ type StorageClass struct {
 
 func (x *StorageClass) Reset() {
 	*x = StorageClass{}
-	mi := &file_agent_v1_inventory_proto_msgTypes[9]
+	mi := &file_agent_v1_inventory_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +810,7 @@ func (x *StorageClass) String() string {
 func (*StorageClass) ProtoMessage() {}
 
 func (x *StorageClass) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_inventory_proto_msgTypes[9]
+	mi := &file_agent_v1_inventory_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +823,7 @@ func (x *StorageClass) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StorageClass.ProtoReflect.Descriptor instead.
 func (*StorageClass) Descriptor() ([]byte, []int) {
-	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{9}
+	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StorageClass) GetName() string {
@@ -763,7 +893,7 @@ type IngressClass struct {
 
 func (x *IngressClass) Reset() {
 	*x = IngressClass{}
-	mi := &file_agent_v1_inventory_proto_msgTypes[10]
+	mi := &file_agent_v1_inventory_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +905,7 @@ func (x *IngressClass) String() string {
 func (*IngressClass) ProtoMessage() {}
 
 func (x *IngressClass) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_inventory_proto_msgTypes[10]
+	mi := &file_agent_v1_inventory_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +918,7 @@ func (x *IngressClass) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IngressClass.ProtoReflect.Descriptor instead.
 func (*IngressClass) Descriptor() ([]byte, []int) {
-	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{10}
+	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *IngressClass) GetName() string {
@@ -845,7 +975,7 @@ type NodeFacts struct {
 
 func (x *NodeFacts) Reset() {
 	*x = NodeFacts{}
-	mi := &file_agent_v1_inventory_proto_msgTypes[11]
+	mi := &file_agent_v1_inventory_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +987,7 @@ func (x *NodeFacts) String() string {
 func (*NodeFacts) ProtoMessage() {}
 
 func (x *NodeFacts) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_inventory_proto_msgTypes[11]
+	mi := &file_agent_v1_inventory_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +1000,7 @@ func (x *NodeFacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeFacts.ProtoReflect.Descriptor instead.
 func (*NodeFacts) Descriptor() ([]byte, []int) {
-	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{11}
+	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NodeFacts) GetName() string {
@@ -1045,7 +1175,7 @@ type Taint struct {
 
 func (x *Taint) Reset() {
 	*x = Taint{}
-	mi := &file_agent_v1_inventory_proto_msgTypes[12]
+	mi := &file_agent_v1_inventory_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1057,7 +1187,7 @@ func (x *Taint) String() string {
 func (*Taint) ProtoMessage() {}
 
 func (x *Taint) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_inventory_proto_msgTypes[12]
+	mi := &file_agent_v1_inventory_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1070,7 +1200,7 @@ func (x *Taint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Taint.ProtoReflect.Descriptor instead.
 func (*Taint) Descriptor() ([]byte, []int) {
-	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{12}
+	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Taint) GetKey() string {
@@ -1104,7 +1234,7 @@ type Address struct {
 
 func (x *Address) Reset() {
 	*x = Address{}
-	mi := &file_agent_v1_inventory_proto_msgTypes[13]
+	mi := &file_agent_v1_inventory_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1116,7 +1246,7 @@ func (x *Address) String() string {
 func (*Address) ProtoMessage() {}
 
 func (x *Address) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_inventory_proto_msgTypes[13]
+	mi := &file_agent_v1_inventory_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1129,7 +1259,7 @@ func (x *Address) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Address.ProtoReflect.Descriptor instead.
 func (*Address) Descriptor() ([]byte, []int) {
-	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{13}
+	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Address) GetType() string {
@@ -1160,7 +1290,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_agent_v1_inventory_proto_msgTypes[14]
+	mi := &file_agent_v1_inventory_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1172,7 +1302,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_inventory_proto_msgTypes[14]
+	mi := &file_agent_v1_inventory_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1185,7 +1315,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{14}
+	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Resources) GetCpuMillis() int64 {
@@ -1257,7 +1387,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_agent_v1_inventory_proto_msgTypes[15]
+	mi := &file_agent_v1_inventory_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1399,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_inventory_proto_msgTypes[15]
+	mi := &file_agent_v1_inventory_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1412,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{15}
+	return file_agent_v1_inventory_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Device) GetId() string {
@@ -1433,14 +1563,28 @@ const file_agent_v1_inventory_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"6\n" +
 	"\x04Need\x12\x14\n" +
 	"\x05nodes\x18\x01 \x03(\tR\x05nodes\x12\x18\n" +
-	"\acluster\x18\x02 \x01(\bR\acluster\"\xd7\x01\n" +
+	"\acluster\x18\x02 \x01(\bR\acluster\"\x8d\x02\n" +
 	"\x05Delta\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\x120\n" +
 	"\acluster\x18\x02 \x01(\v2\x16.agent.v1.ClusterFactsR\acluster\x12)\n" +
 	"\x05nodes\x18\x03 \x03(\v2\x13.agent.v1.NodeFactsR\x05nodes\x12\x18\n" +
 	"\aremoved\x18\x04 \x03(\tR\aremoved\x12;\n" +
 	"\vobserved_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"observedAt\"!\n" +
+	"observedAt\x124\n" +
+	"\vnode_events\x18\x06 \x03(\v2\x13.agent.v1.NodeEventR\n" +
+	"nodeEvents\"\xab\x02\n" +
+	"\tNodeEvent\x12\x10\n" +
+	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x12\n" +
+	"\x04type\x18\x03 \x01(\tR\x04type\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\x12\x14\n" +
+	"\x05count\x18\x06 \x01(\x03R\x05count\x125\n" +
+	"\bfirst_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\afirstAt\x123\n" +
+	"\alast_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x06lastAt\x12\x1c\n" +
+	"\tcomponent\x18\t \x01(\tR\tcomponent\x12\x12\n" +
+	"\x04host\x18\n" +
+	" \x01(\tR\x04host\"!\n" +
 	"\x03Ack\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\"\xc7\x02\n" +
 	"\fClusterFacts\x12\x10\n" +
@@ -1575,61 +1719,65 @@ func file_agent_v1_inventory_proto_rawDescGZIP() []byte {
 	return file_agent_v1_inventory_proto_rawDescData
 }
 
-var file_agent_v1_inventory_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_agent_v1_inventory_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_agent_v1_inventory_proto_goTypes = []any{
 	(*ReportRequest)(nil),         // 0: agent.v1.ReportRequest
 	(*ReportResponse)(nil),        // 1: agent.v1.ReportResponse
 	(*Summary)(nil),               // 2: agent.v1.Summary
 	(*Need)(nil),                  // 3: agent.v1.Need
 	(*Delta)(nil),                 // 4: agent.v1.Delta
-	(*Ack)(nil),                   // 5: agent.v1.Ack
-	(*ClusterFacts)(nil),          // 6: agent.v1.ClusterFacts
-	(*Claims)(nil),                // 7: agent.v1.Claims
-	(*Dns)(nil),                   // 8: agent.v1.Dns
-	(*StorageClass)(nil),          // 9: agent.v1.StorageClass
-	(*IngressClass)(nil),          // 10: agent.v1.IngressClass
-	(*NodeFacts)(nil),             // 11: agent.v1.NodeFacts
-	(*Taint)(nil),                 // 12: agent.v1.Taint
-	(*Address)(nil),               // 13: agent.v1.Address
-	(*Resources)(nil),             // 14: agent.v1.Resources
-	(*Device)(nil),                // 15: agent.v1.Device
-	nil,                           // 16: agent.v1.Summary.NodesEntry
-	nil,                           // 17: agent.v1.StorageClass.ParametersEntry
-	nil,                           // 18: agent.v1.NodeFacts.LabelsEntry
-	nil,                           // 19: agent.v1.Resources.ExtendedEntry
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*NodeEvent)(nil),             // 5: agent.v1.NodeEvent
+	(*Ack)(nil),                   // 6: agent.v1.Ack
+	(*ClusterFacts)(nil),          // 7: agent.v1.ClusterFacts
+	(*Claims)(nil),                // 8: agent.v1.Claims
+	(*Dns)(nil),                   // 9: agent.v1.Dns
+	(*StorageClass)(nil),          // 10: agent.v1.StorageClass
+	(*IngressClass)(nil),          // 11: agent.v1.IngressClass
+	(*NodeFacts)(nil),             // 12: agent.v1.NodeFacts
+	(*Taint)(nil),                 // 13: agent.v1.Taint
+	(*Address)(nil),               // 14: agent.v1.Address
+	(*Resources)(nil),             // 15: agent.v1.Resources
+	(*Device)(nil),                // 16: agent.v1.Device
+	nil,                           // 17: agent.v1.Summary.NodesEntry
+	nil,                           // 18: agent.v1.StorageClass.ParametersEntry
+	nil,                           // 19: agent.v1.NodeFacts.LabelsEntry
+	nil,                           // 20: agent.v1.Resources.ExtendedEntry
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
 }
 var file_agent_v1_inventory_proto_depIdxs = []int32{
 	2,  // 0: agent.v1.ReportRequest.summary:type_name -> agent.v1.Summary
 	4,  // 1: agent.v1.ReportRequest.delta:type_name -> agent.v1.Delta
 	3,  // 2: agent.v1.ReportResponse.need:type_name -> agent.v1.Need
-	5,  // 3: agent.v1.ReportResponse.ack:type_name -> agent.v1.Ack
-	16, // 4: agent.v1.Summary.nodes:type_name -> agent.v1.Summary.NodesEntry
-	6,  // 5: agent.v1.Delta.cluster:type_name -> agent.v1.ClusterFacts
-	11, // 6: agent.v1.Delta.nodes:type_name -> agent.v1.NodeFacts
-	20, // 7: agent.v1.Delta.observed_at:type_name -> google.protobuf.Timestamp
-	9,  // 8: agent.v1.ClusterFacts.storage_classes:type_name -> agent.v1.StorageClass
-	10, // 9: agent.v1.ClusterFacts.ingress_classes:type_name -> agent.v1.IngressClass
-	7,  // 10: agent.v1.ClusterFacts.claims:type_name -> agent.v1.Claims
-	8,  // 11: agent.v1.ClusterFacts.dns:type_name -> agent.v1.Dns
-	17, // 12: agent.v1.StorageClass.parameters:type_name -> agent.v1.StorageClass.ParametersEntry
-	12, // 13: agent.v1.NodeFacts.taints:type_name -> agent.v1.Taint
-	13, // 14: agent.v1.NodeFacts.addresses:type_name -> agent.v1.Address
-	18, // 15: agent.v1.NodeFacts.labels:type_name -> agent.v1.NodeFacts.LabelsEntry
-	14, // 16: agent.v1.NodeFacts.capacity:type_name -> agent.v1.Resources
-	14, // 17: agent.v1.NodeFacts.allocatable:type_name -> agent.v1.Resources
-	14, // 18: agent.v1.NodeFacts.requested:type_name -> agent.v1.Resources
-	15, // 19: agent.v1.NodeFacts.devices:type_name -> agent.v1.Device
-	20, // 20: agent.v1.NodeFacts.created_at:type_name -> google.protobuf.Timestamp
-	19, // 21: agent.v1.Resources.extended:type_name -> agent.v1.Resources.ExtendedEntry
-	20, // 22: agent.v1.Device.suspect_since:type_name -> google.protobuf.Timestamp
-	0,  // 23: agent.v1.InventoryService.Report:input_type -> agent.v1.ReportRequest
-	1,  // 24: agent.v1.InventoryService.Report:output_type -> agent.v1.ReportResponse
-	24, // [24:25] is the sub-list for method output_type
-	23, // [23:24] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	6,  // 3: agent.v1.ReportResponse.ack:type_name -> agent.v1.Ack
+	17, // 4: agent.v1.Summary.nodes:type_name -> agent.v1.Summary.NodesEntry
+	7,  // 5: agent.v1.Delta.cluster:type_name -> agent.v1.ClusterFacts
+	12, // 6: agent.v1.Delta.nodes:type_name -> agent.v1.NodeFacts
+	21, // 7: agent.v1.Delta.observed_at:type_name -> google.protobuf.Timestamp
+	5,  // 8: agent.v1.Delta.node_events:type_name -> agent.v1.NodeEvent
+	21, // 9: agent.v1.NodeEvent.first_at:type_name -> google.protobuf.Timestamp
+	21, // 10: agent.v1.NodeEvent.last_at:type_name -> google.protobuf.Timestamp
+	10, // 11: agent.v1.ClusterFacts.storage_classes:type_name -> agent.v1.StorageClass
+	11, // 12: agent.v1.ClusterFacts.ingress_classes:type_name -> agent.v1.IngressClass
+	8,  // 13: agent.v1.ClusterFacts.claims:type_name -> agent.v1.Claims
+	9,  // 14: agent.v1.ClusterFacts.dns:type_name -> agent.v1.Dns
+	18, // 15: agent.v1.StorageClass.parameters:type_name -> agent.v1.StorageClass.ParametersEntry
+	13, // 16: agent.v1.NodeFacts.taints:type_name -> agent.v1.Taint
+	14, // 17: agent.v1.NodeFacts.addresses:type_name -> agent.v1.Address
+	19, // 18: agent.v1.NodeFacts.labels:type_name -> agent.v1.NodeFacts.LabelsEntry
+	15, // 19: agent.v1.NodeFacts.capacity:type_name -> agent.v1.Resources
+	15, // 20: agent.v1.NodeFacts.allocatable:type_name -> agent.v1.Resources
+	15, // 21: agent.v1.NodeFacts.requested:type_name -> agent.v1.Resources
+	16, // 22: agent.v1.NodeFacts.devices:type_name -> agent.v1.Device
+	21, // 23: agent.v1.NodeFacts.created_at:type_name -> google.protobuf.Timestamp
+	20, // 24: agent.v1.Resources.extended:type_name -> agent.v1.Resources.ExtendedEntry
+	21, // 25: agent.v1.Device.suspect_since:type_name -> google.protobuf.Timestamp
+	0,  // 26: agent.v1.InventoryService.Report:input_type -> agent.v1.ReportRequest
+	1,  // 27: agent.v1.InventoryService.Report:output_type -> agent.v1.ReportResponse
+	27, // [27:28] is the sub-list for method output_type
+	26, // [26:27] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_agent_v1_inventory_proto_init() }
@@ -1645,15 +1793,15 @@ func file_agent_v1_inventory_proto_init() {
 		(*ReportResponse_Need)(nil),
 		(*ReportResponse_Ack)(nil),
 	}
-	file_agent_v1_inventory_proto_msgTypes[8].OneofWrappers = []any{}
-	file_agent_v1_inventory_proto_msgTypes[15].OneofWrappers = []any{}
+	file_agent_v1_inventory_proto_msgTypes[9].OneofWrappers = []any{}
+	file_agent_v1_inventory_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_inventory_proto_rawDesc), len(file_agent_v1_inventory_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -8,5 +8,5 @@ package agentv1
 // History:
 //
 //	1  2026-11  enroll, control stream, releases, inventory
-//	2  2026-11  leftovers, probes and presence, the agent's own upgrade, retirement, claims and DNS
+//	2  2026-11  leftovers, probes and presence, the agent's own upgrade, retirement, claims and DNS, node events
 const Version = 2

@@ -46,7 +46,8 @@ UPDATE clusters SET agent_target = @agent_target, agent_generation = @agent_gene
 DELETE FROM releases WHERE cluster_id = @cluster_id;
 
 -- name: ClusterDropNodes :exec
-DELETE FROM nodes WHERE cluster_id = @cluster_id;
+WITH events AS (DELETE FROM node_events e WHERE e.cluster_id = @cluster_id)
+DELETE FROM nodes n WHERE n.cluster_id = @cluster_id;
 
 -- name: ClusterSetIngressURL :exec
 UPDATE clusters SET ingress_url = @ingress_url WHERE id = @id;

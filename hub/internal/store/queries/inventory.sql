@@ -60,3 +60,29 @@ WHERE (d.cluster_id, d.node_name, d.id) > (@after_cluster::uuid, @after_node::te
   AND (sqlc.narg('model')::text IS NULL OR d.model = sqlc.narg('model'))
 ORDER BY d.cluster_id, d.node_name, d.id
 LIMIT @lim::int;
+
+-- name: NodeEventsUpsert :exec
+INSERT INTO node_events (cluster_id, uid, node, type, reason, message, count, first_at, last_at, component, host)
+SELECT @cluster_id, unnest(@uids::text[]), unnest(@nodes::text[]), unnest(@types::text[]), unnest(@reasons::text[]), unnest(@messages::text[]),
+       unnest(@counts::bigint[]), unnest(@first_ats::timestamptz[]), unnest(@last_ats::timestamptz[]), unnest(@components::text[]), unnest(@hosts::text[])
+ON CONFLICT (cluster_id, uid) DO UPDATE SET
+    node = excluded.node, type = excluded.type, reason = excluded.reason, message = excluded.message, count = excluded.count,
+    first_at = excluded.first_at, last_at = excluded.last_at, component = excluded.component, host = excluded.host
+WHERE (node_events.count, node_events.last_at) IS DISTINCT FROM (excluded.count, excluded.last_at);
+
+-- name: NodeEventsTrim :exec
+DELETE FROM node_events n WHERE n.cluster_id = @cluster_id AND n.uid IN (
+    SELECT e.uid FROM node_events e WHERE e.cluster_id = @cluster_id ORDER BY e.last_at DESC, e.uid OFFSET @keep::int);
+
+-- name: NodeEventsPurge :exec
+-- Old events of any cluster, so that none stay of one that is silent. Others who purge at the same time are not waited for.
+DELETE FROM node_events n WHERE (n.cluster_id, n.uid) IN (
+    SELECT e.cluster_id, e.uid FROM node_events e WHERE e.last_at < @before LIMIT @lim::int FOR UPDATE SKIP LOCKED);
+
+-- name: NodeEventList :many
+SELECT * FROM node_events
+WHERE cluster_id = @cluster_id AND node = @node AND last_at >= @since
+ORDER BY last_at DESC, uid;
+
+-- name: NodeEventCounts :many
+SELECT node, sum(count)::bigint AS count FROM node_events WHERE cluster_id = @cluster_id AND last_at >= @since GROUP BY node;

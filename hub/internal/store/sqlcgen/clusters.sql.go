@@ -50,7 +50,8 @@ func (q *Queries) ClusterDelete(ctx context.Context, db DBTX, id uuid.UUID) erro
 }
 
 const clusterDropNodes = `-- name: ClusterDropNodes :exec
-DELETE FROM nodes WHERE cluster_id = $1
+WITH events AS (DELETE FROM node_events e WHERE e.cluster_id = $1)
+DELETE FROM nodes n WHERE n.cluster_id = $1
 `
 
 func (q *Queries) ClusterDropNodes(ctx context.Context, db DBTX, clusterID uuid.UUID) error {

@@ -207,6 +207,156 @@ func (q *Queries) NodeDigests(ctx context.Context, db DBTX, clusterID uuid.UUID)
 	return items, nil
 }
 
+const nodeEventCounts = `-- name: NodeEventCounts :many
+SELECT node, sum(count)::bigint AS count FROM node_events WHERE cluster_id = $1 AND last_at >= $2 GROUP BY node
+`
+
+type NodeEventCountsParams struct {
+	ClusterID uuid.UUID
+	Since     time.Time
+}
+
+type NodeEventCountsRow struct {
+	Node  string
+	Count int64
+}
+
+func (q *Queries) NodeEventCounts(ctx context.Context, db DBTX, arg NodeEventCountsParams) ([]NodeEventCountsRow, error) {
+	rows, err := db.Query(ctx, nodeEventCounts, arg.ClusterID, arg.Since)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []NodeEventCountsRow
+	for rows.Next() {
+		var i NodeEventCountsRow
+		if err := rows.Scan(&i.Node, &i.Count); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const nodeEventList = `-- name: NodeEventList :many
+SELECT cluster_id, uid, node, type, reason, message, count, first_at, last_at, component, host FROM node_events
+WHERE cluster_id = $1 AND node = $2 AND last_at >= $3
+ORDER BY last_at DESC, uid
+`
+
+type NodeEventListParams struct {
+	ClusterID uuid.UUID
+	Node      string
+	Since     time.Time
+}
+
+func (q *Queries) NodeEventList(ctx context.Context, db DBTX, arg NodeEventListParams) ([]NodeEvents, error) {
+	rows, err := db.Query(ctx, nodeEventList, arg.ClusterID, arg.Node, arg.Since)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []NodeEvents
+	for rows.Next() {
+		var i NodeEvents
+		if err := rows.Scan(
+			&i.ClusterID,
+			&i.Uid,
+			&i.Node,
+			&i.Type,
+			&i.Reason,
+			&i.Message,
+			&i.Count,
+			&i.FirstAt,
+			&i.LastAt,
+			&i.Component,
+			&i.Host,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const nodeEventsPurge = `-- name: NodeEventsPurge :exec
+DELETE FROM node_events n WHERE (n.cluster_id, n.uid) IN (
+    SELECT e.cluster_id, e.uid FROM node_events e WHERE e.last_at < $1 LIMIT $2::int FOR UPDATE SKIP LOCKED)
+`
+
+type NodeEventsPurgeParams struct {
+	Before time.Time
+	Lim    int32
+}
+
+// Old events of any cluster, so that none stay of one that is silent. Others who purge at the same time are not waited for.
+func (q *Queries) NodeEventsPurge(ctx context.Context, db DBTX, arg NodeEventsPurgeParams) error {
+	_, err := db.Exec(ctx, nodeEventsPurge, arg.Before, arg.Lim)
+	return err
+}
+
+const nodeEventsTrim = `-- name: NodeEventsTrim :exec
+DELETE FROM node_events n WHERE n.cluster_id = $1 AND n.uid IN (
+    SELECT e.uid FROM node_events e WHERE e.cluster_id = $1 ORDER BY e.last_at DESC, e.uid OFFSET $2::int)
+`
+
+type NodeEventsTrimParams struct {
+	ClusterID uuid.UUID
+	Keep      int32
+}
+
+func (q *Queries) NodeEventsTrim(ctx context.Context, db DBTX, arg NodeEventsTrimParams) error {
+	_, err := db.Exec(ctx, nodeEventsTrim, arg.ClusterID, arg.Keep)
+	return err
+}
+
+const nodeEventsUpsert = `-- name: NodeEventsUpsert :exec
+INSERT INTO node_events (cluster_id, uid, node, type, reason, message, count, first_at, last_at, component, host)
+SELECT $1, unnest($2::text[]), unnest($3::text[]), unnest($4::text[]), unnest($5::text[]), unnest($6::text[]),
+       unnest($7::bigint[]), unnest($8::timestamptz[]), unnest($9::timestamptz[]), unnest($10::text[]), unnest($11::text[])
+ON CONFLICT (cluster_id, uid) DO UPDATE SET
+    node = excluded.node, type = excluded.type, reason = excluded.reason, message = excluded.message, count = excluded.count,
+    first_at = excluded.first_at, last_at = excluded.last_at, component = excluded.component, host = excluded.host
+WHERE (node_events.count, node_events.last_at) IS DISTINCT FROM (excluded.count, excluded.last_at)
+`
+
+type NodeEventsUpsertParams struct {
+	ClusterID  uuid.UUID
+	Uids       []string
+	Nodes      []string
+	Types      []string
+	Reasons    []string
+	Messages   []string
+	Counts     []int64
+	FirstAts   []time.Time
+	LastAts    []time.Time
+	Components []string
+	Hosts      []string
+}
+
+func (q *Queries) NodeEventsUpsert(ctx context.Context, db DBTX, arg NodeEventsUpsertParams) error {
+	_, err := db.Exec(ctx, nodeEventsUpsert,
+		arg.ClusterID,
+		arg.Uids,
+		arg.Nodes,
+		arg.Types,
+		arg.Reasons,
+		arg.Messages,
+		arg.Counts,
+		arg.FirstAts,
+		arg.LastAts,
+		arg.Components,
+		arg.Hosts,
+	)
+	return err
+}
+
 const nodeList = `-- name: NodeList :many
 SELECT n.cluster_id, c.name AS cluster_name, n.name, n.facts, n.updated_at, c.last_seen, s.seen_at
 FROM nodes n

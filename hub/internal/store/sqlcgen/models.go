@@ -181,6 +181,22 @@ type JoinTokens struct {
 	RevokedAt  *time.Time
 }
 
+// What Kubernetes says happened to nodes: the newest few hundred of each cluster, of one day.
+type NodeEvents struct {
+	ClusterID uuid.UUID
+	Uid       string
+	// No reference: what happened to a node outlives it.
+	Node      string
+	Type      string
+	Reason    string
+	Message   string
+	Count     int64
+	FirstAt   time.Time
+	LastAt    time.Time
+	Component string
+	Host      string
+}
+
 // What each agent last said of each node. A node goes when its agent says that it is gone, never for silence.
 type Nodes struct {
 	ClusterID   uuid.UUID
