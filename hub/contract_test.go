@@ -178,8 +178,8 @@ func (p *platform) send(c call) (status int, answer []byte) {
 // TestContractThroughDapr makes every call that the platform's services make of
 // the hub, with its payload, through their sidecars and the hub's, and reads of
 // each answer what its caller reads. The golden file is the contract as a table.
-//
-//nolint:paralleltest // app-ids, topics and keys are the contract's, which other tests use too
+// It runs alone: app-ids, topics and keys are the contract's, which other tests
+// use too.
 func TestContractThroughDapr(t *testing.T) {
 	t.Cleanup(func() { daprtest.Flush(t) })
 	first, second, third := uuid.NewString(), uuid.NewString(), uuid.NewString()

@@ -418,7 +418,8 @@ func TestHostileInventoryIsKeptHarmless(t *testing.T) {
 	start := time.Now()
 	_, err = inv.Delta(&agentv1.Delta{
 		Sequence: math.MinInt64, ObservedAt: &timestamppb.Timestamp{Seconds: math.MinInt64, Nanos: -1},
-		Cluster: &agentv1.ClusterFacts{Uid: "\x00", Version: "v1\x00", Platform: "\x00", StorageClasses: []*agentv1.StorageClass{nil, {Parameters: map[string]string{"\x00": "\x00"}}},
+		Cluster: &agentv1.ClusterFacts{
+			Uid: "\x00", Version: "v1\x00", Platform: "\x00", StorageClasses: []*agentv1.StorageClass{nil, {Parameters: map[string]string{"\x00": "\x00"}}},
 			Claims: &agentv1.Claims{Bound: math.MinInt64, Pending: math.MaxInt64, Lost: math.MaxInt64, LostNames: []string{"\x00", strings.Repeat("m", 1<<20)}}, Dns: &agentv1.Dns{Service: "\x00"},
 		},
 		Removed:    []string{"\x00", ""},

@@ -16,8 +16,8 @@ import (
 // The names that the database's user and password have in the platform's secret
 // store.
 const (
-	secretUser     = "PSQL_USER"
-	secretPassword = "PSQL_PASSWORD" //nolint:gosec // its name
+	secretUser     = "PSQL_USER" //nolint:gosec // names, no secrets
+	secretPassword = "PSQL_PASSWORD"
 )
 
 // login is the database's user and password as the secret store last had them. Who

@@ -87,8 +87,8 @@ func typeOf(status int) string {
 }
 
 // refused is a detail with one sentence.
-func refused(status int, format string, args ...any) answer {
-	return answer{status, detail{Detail: fmt.Sprintf(format, args...)}}
+func refused(status int, sentence string) answer {
+	return answer{status, detail{Detail: sentence}}
 }
 
 // explained is a detail of the contract's own words, and what is wrong beside it.
