@@ -10,6 +10,7 @@ import (
 	"github.com/budecosystem/budcluster/hub/internal/dapr"
 	"github.com/budecosystem/budcluster/internal/backoff"
 	"github.com/budecosystem/budcluster/internal/logkey"
+	"github.com/budecosystem/budcluster/internal/run"
 	"github.com/budecosystem/budcluster/internal/secret"
 )
 
@@ -71,12 +72,8 @@ func firstLogin(ctx context.Context, cfg Config, databaseURL string, log *slog.L
 			return l, nil
 		}
 		log.WarnContext(ctx, "the database's password is in the secret store, which cannot be read yet; it is tried again", slog.Any(logkey.Error, err))
-		timer := time.NewTimer(wait.Next())
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !run.Sleep(ctx, wait.Next()) {
 			return nil, context.Cause(ctx)
-		case <-timer.C:
 		}
 	}
 }
