@@ -198,11 +198,14 @@ func (l *look) publish(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-l.changed:
-			if !waiting {
+			if waiting {
+				continue
+			}
+			if last != nil { // somebody waits for the first answers
 				waiting = true
 				gate.Reset(l.w.cfg.Debounce)
+				continue
 			}
-			continue
 		case <-gate.C:
 			waiting = false
 		}

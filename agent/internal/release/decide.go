@@ -47,6 +47,9 @@ type Action struct {
 	Revision int
 	// At is when waiting ends at the latest; zero: at the next interval.
 	At time.Time
+	// Soon: something is expected to happen and nothing tells of it, so the wait
+	// is shorter the less time has gone since the last change.
+	Soon bool
 }
 
 // Acts reports whether the action changes something.
@@ -263,7 +266,7 @@ func (v *view) uninstalling() (Action, Reason) {
 // uninstalled: the record is left, the objects may still be going.
 func (v *view) uninstalled() (Action, Reason) {
 	if v.ours && len(v.Remaining) > 0 {
-		return v.wait(busyPoll), Reason{
+		return v.soon(busyPoll), Reason{
 			agentv1.PhasePending, ReasonPreviousRemains,
 			"waiting for the previous install to be gone: " + v.Remaining[0],
 		}
@@ -371,7 +374,7 @@ func (v *view) notReady() (Action, Reason) {
 	}
 	deadline := v.latest.ChangedAt.Add(v.want.Timeout)
 	if v.Now.Before(deadline) {
-		return v.wait(min(busyPoll, deadline.Sub(v.Now))), waiting
+		return v.soon(min(busyPoll, deadline.Sub(v.Now))), waiting
 	}
 	return v.remediate(Reason{
 		agentv1.PhaseFailed, ReasonNotReadyInTime,
@@ -537,13 +540,9 @@ func (v *view) vanish() (Action, Reason) {
 	return v.await(v.Remaining)
 }
 
-// await waits for objects to be gone, for a while impatiently.
+// await waits for objects to be gone.
 func (v *view) await(objects []string) (Action, Reason) {
-	poll := busyPoll
-	if v.Now.After(v.latest.ChangedAt.Add(v.want.Timeout)) {
-		poll = readyPoll
-	}
-	return v.wait(poll), Reason{agentv1.PhaseRemoving, ReasonObjectsRemain, "waiting for " + andMore(objects) + " to be gone"}
+	return v.soon(readyPoll), Reason{agentv1.PhaseRemoving, ReasonObjectsRemain, "waiting for " + andMore(objects) + " to be gone"}
 }
 
 // clear removes what the chart left behind, and then does what comes after.
@@ -570,6 +569,10 @@ func andMore(names []string) string {
 }
 
 func (v *view) wait(d time.Duration) Action { return Action{Kind: ActionWait, At: v.Now.Add(d)} }
+
+func (v *view) soon(most time.Duration) Action {
+	return Action{Kind: ActionWait, At: v.Now.Add(most), Soon: true}
+}
 
 // How soon to look again.
 const (

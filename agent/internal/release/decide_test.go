@@ -53,6 +53,7 @@ func TestDecide(t *testing.T) {
 		phase  agentv1.Phase            // how it is shown
 		code   string                   // why; empty: not checked
 		at     time.Time                // when to look again; zero: not checked
+		soon   bool                     // whether something is expected meanwhile
 	}{
 		"absent": {action: release.ActionInstall, phase: agentv1.PhaseInstalling},
 		"absent, too early": {
@@ -130,7 +131,7 @@ func TestDecide(t *testing.T) {
 		},
 		"progressing": {
 			obs:    release.Observed{Readiness: waiting, History: helm.History{rec(1, helm.StatusDeployed, "new")}},
-			action: release.ActionWait, phase: agentv1.PhaseProgressing, at: at(1),
+			action: release.ActionWait, phase: agentv1.PhaseProgressing, at: at(1), soon: true,
 		},
 		"became ready": {
 			obs:    release.Observed{Readiness: release.Readiness{Ready: 2, Total: 2}, History: helm.History{rec(1, helm.StatusDeployed, "new")}},
@@ -245,7 +246,7 @@ func TestDecide(t *testing.T) {
 		},
 		"uninstalled, objects still going": {
 			obs:    release.Observed{Remaining: []string{"PersistentVolumeClaim/ns/p"}, History: helm.History{rec(1, helm.StatusUninstalled, "new")}},
-			action: release.ActionWait, phase: agentv1.PhasePending, code: release.ReasonPreviousRemains,
+			action: release.ActionWait, phase: agentv1.PhasePending, code: release.ReasonPreviousRemains, soon: true,
 		},
 		"removed": {
 			obs:    release.Observed{History: helm.History{rec(1, helm.StatusDeployed, "new", wasReady)}},
@@ -270,7 +271,7 @@ func TestDecide(t *testing.T) {
 		"removed, objects remain": {
 			obs:    release.Observed{Remaining: []string{"a", "b"}, History: helm.History{rec(1, helm.StatusUninstalled, "new")}},
 			change: func(w *release.Desired) { w.Removed = true },
-			action: release.ActionWait, phase: agentv1.PhaseRemoving, code: release.ReasonObjectsRemain,
+			action: release.ActionWait, phase: agentv1.PhaseRemoving, code: release.ReasonObjectsRemain, soon: true,
 		},
 		"removed, gone": {
 			obs:    release.Observed{History: helm.History{rec(1, helm.StatusUninstalled, "new")}},
@@ -285,6 +286,11 @@ func TestDecide(t *testing.T) {
 			obs:    release.Observed{Memory: failedOnce, History: helm.History{rec(1, helm.StatusDeployed, "new")}},
 			change: func(w *release.Desired) { w.Removed = true },
 			action: release.ActionWait, phase: agentv1.PhaseRemoving, at: at(60),
+		},
+		"removed, Helm's record went with its namespace": {
+			obs:    release.Observed{Leaving: []string{"Namespace/web"}},
+			change: func(w *release.Desired) { w.Removed = true },
+			action: release.ActionWait, phase: agentv1.PhaseRemoving, code: release.ReasonObjectsRemain, soon: true,
 		},
 	}
 	for name, c := range cases {
@@ -306,6 +312,7 @@ func TestDecide(t *testing.T) {
 			if !c.at.IsZero() {
 				require.Equal(t, c.at, action.At)
 			}
+			require.Equal(t, c.soon, action.Soon)
 		})
 	}
 }

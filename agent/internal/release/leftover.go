@@ -121,8 +121,8 @@ func (o *remains) take(r remnant) {
 }
 
 // look finds what is to be removed next. Leftovers go in the order in which
-// they are listed: whether a later one is still used shows when the earlier are
-// gone.
+// they are listed, neighbours of one kind together: whether a later one is still
+// used shows when the earlier are gone.
 func (c *cleaner) look(ctx context.Context, spec v1alpha1.ReleaseSpec, name string, before *v1alpha1.Before, denied map[string]bool) (*remains, error) {
 	out := &remains{denied: denied}
 	if before == nil {
@@ -131,7 +131,10 @@ func (c *cleaner) look(ctx context.Context, spec v1alpha1.ReleaseSpec, name stri
 	if err := c.lookAtNodes(ctx, spec, before, out); err != nil || len(out.ours) > 0 {
 		return out, err
 	}
-	for _, l := range spec.Leftovers {
+	for i, l := range spec.Leftovers {
+		if len(out.ours)+len(out.leaving) > 0 && l.Kind != spec.Leftovers[i-1].Kind {
+			break
+		}
 		if why := l.Check(spec.Namespace); why != nil {
 			out.keep("%v", why)
 			continue
@@ -148,9 +151,6 @@ func (c *cleaner) look(ctx context.Context, spec v1alpha1.ReleaseSpec, name stri
 			if err := c.sort(ctx, r, name, spec.Namespace, before, out); err != nil {
 				return nil, err
 			}
-		}
-		if len(out.ours) > 0 || len(out.leaving) > 0 {
-			break
 		}
 	}
 	return out, nil

@@ -149,26 +149,23 @@ func (w *work) step(ctx context.Context) (next time.Duration, done bool, err err
 	if err := w.tell(ctx, o, reason); err != nil {
 		return 0, false, err
 	}
-	return w.soon(w.pause(action, o.Now), reason, o.Now), true, nil
+	return w.soon(w.pause(action, o.Now), action, reason, o.Now), true, nil
 }
 
-// soon brings the next look at a ready release forward when somebody may be
-// waiting for what it reports: an operator's own state, say, changes long after
-// its chart was ready, and nothing tells of it. The longer nothing has changed,
-// the longer the wait.
-func (w *work) soon(next time.Duration, r Reason, now time.Time) time.Duration {
-	if r.Phase != agentv1.PhaseReady || len(w.cr.Spec.Outputs) == 0 || w.cr.Status.ChangedAt == nil {
+// soon brings the next look forward when somebody may be waiting for it: for
+// objects to come or to go, or for what a ready release reports. An operator's
+// own state, say, changes long after its chart was ready. Whoever waits loses
+// no more than an eighth of the time since the last change.
+func (w *work) soon(next time.Duration, a Action, r Reason, now time.Time) time.Duration {
+	reports := r.Phase == agentv1.PhaseReady && len(w.cr.Spec.Outputs) > 0
+	if !a.Soon && !reports || w.cr.Status.ChangedAt == nil {
 		return next
 	}
-	return min(next, max(now.Sub(w.cr.Status.ChangedAt.Time)/outputPatience, soonest))
+	return min(next, max(now.Sub(w.cr.Status.ChangedAt.Time)/8, soonest))
 }
 
-const (
-	// outputPatience makes a wait the fourth part of the time since the last
-	// change: 25 looks until the usual minute.
-	outputPatience = 4
-	soonest        = time.Second
-)
+// soonest is the least time between two looks.
+const soonest = 250 * time.Millisecond
 
 // pause turns the time of an action into a wait.
 func (m *Manager) pause(a Action, now time.Time) time.Duration {

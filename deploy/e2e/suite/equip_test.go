@@ -167,7 +167,7 @@ func finished(t *testing.T, h *hub, id string) hubapi.Workflow {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	said := map[string]string{}
+	began, said := time.Now(), map[string]string{}
 	var last hubapi.Workflow
 	for w, err := range h.client.WatchWorkflow(ctx, id) {
 		if err != nil {
@@ -177,7 +177,7 @@ func finished(t *testing.T, h *hub, id string) hubapi.Workflow {
 		for _, step := range w.Steps {
 			if now := string(step.Status) + " " + step.Message; said[step.Name] != now && step.Status != hubapi.StepPending {
 				said[step.Name] = now
-				t.Logf("%s: %s", step.Name, now)
+				t.Logf("%6.1fs  %s: %s", time.Since(began).Seconds(), step.Name, now)
 			}
 		}
 		if w.Status.Terminal() {
