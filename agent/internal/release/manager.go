@@ -285,7 +285,7 @@ func (m *Manager) track(name string) *track {
 	defer m.mu.Unlock()
 	tr, ok := m.tracks[name]
 	if !ok {
-		tr = &track{clean: clean{}}
+		tr = &track{clean: clean{}, gone: map[int]bool{}}
 		m.tracks[name] = tr
 	}
 	return tr

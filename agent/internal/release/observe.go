@@ -39,6 +39,10 @@ type track struct {
 	surveyed time.Time
 	drift    []v1alpha1.Drift
 	clean    clean
+	// waiting are the objects, by their place among the details', that were not
+	// ready at the last look; gone those that an uninstall has left no more of.
+	waiting []int
+	gone    map[int]bool
 	// denied are leftovers that we may not delete.
 	denied map[string]bool
 	// chartTries counts failed fetches since the last success.
@@ -63,7 +67,7 @@ func (m *Manager) observe(ctx context.Context, cr *v1alpha1.Release, want Desire
 	}
 	ours := latest.ReleaseID == want.ID
 	if tr.revision != latest.Revision || tr.content != latest.Operation {
-		*tr = track{revision: latest.Revision, content: latest.Operation, clean: clean{}, chartTries: tr.chartTries}
+		*tr = track{revision: latest.Revision, content: latest.Operation, clean: clean{}, gone: map[int]bool{}, chartTries: tr.chartTries}
 	}
 	switch {
 	case latest.Status == helm.StatusDeployed && !want.Removed:
@@ -97,7 +101,7 @@ func (m *Manager) observeUninstalled(ctx context.Context, cr *v1alpha1.Release, 
 	if err := m.detail(ctx, cr, tr, o); err != nil {
 		return err
 	}
-	left, err := m.surveyor.remaining(ctx, o.details.Objects, refOf(cr))
+	left, err := m.surveyor.remaining(ctx, o.details.Objects, tr.gone, refOf(cr))
 	o.Remaining = left
 	if err != nil || len(left) > 0 || !cr.Spec.Removed {
 		return err
@@ -130,7 +134,7 @@ func (m *Manager) observeDeployed(ctx context.Context, cr *v1alpha1.Release, wan
 		return err
 	}
 	latest := o.History[0]
-	readiness, err := m.readiness(ctx, o.details.Objects, latest.Ready)
+	readiness, err := m.readiness(ctx, o.details.Objects, tr, latest.Ready)
 	if err != nil {
 		return err
 	}
@@ -172,24 +176,44 @@ func (m *Manager) report(ctx context.Context, cr *v1alpha1.Release, o *observati
 	return nil
 }
 
-// readiness judges every object of a release.
-func (m *Manager) readiness(ctx context.Context, objects []helm.Object, wasReady bool) (Readiness, error) {
-	r := Readiness{Total: len(objects)}
-	for _, obj := range objects {
-		state, err := m.checker.Check(ctx, obj)
-		if err != nil {
-			return Readiness{}, err
+// readiness judges every object of a release. While some are waited for, only
+// these are looked at; once they are ready, all are.
+func (m *Manager) readiness(ctx context.Context, objects []helm.Object, tr *track, wasReady bool) (r Readiness, err error) {
+	if len(tr.waiting) > 0 {
+		r, tr.waiting, err = m.judge(ctx, objects, tr.waiting, wasReady)
+		if err != nil || !r.Done() {
+			return r, err
 		}
-		switch {
-		case state.Ready, wasReady && finishes(obj):
+	}
+	every := make([]int, len(objects))
+	for i := range every {
+		every[i] = i
+	}
+	r, tr.waiting, err = m.judge(ctx, objects, every, wasReady)
+	return r, err
+}
+
+// judge looks at some objects and takes the others for ready.
+func (m *Manager) judge(ctx context.Context, objects []helm.Object, which []int, wasReady bool) (r Readiness, waiting []int, err error) {
+	r = Readiness{Ready: len(objects) - len(which), Total: len(objects)}
+	for _, i := range which {
+		state, err := m.checker.Check(ctx, objects[i])
+		if err != nil {
+			return Readiness{}, which, err
+		}
+		if state.Ready || wasReady && finishes(objects[i]) {
 			r.Ready++
+			continue
+		}
+		waiting = append(waiting, i)
+		switch {
 		case state.Failed && r.Failed == "":
 			r.Failed = state.Why
 		case r.WaitingFor == "":
 			r.WaitingFor = state.Why
 		}
 	}
-	return r, nil
+	return r, waiting, nil
 }
 
 // errValues: the values are not an object.

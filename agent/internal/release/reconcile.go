@@ -157,14 +157,18 @@ func (w *work) step(ctx context.Context) (next time.Duration, done bool, err err
 // own state, say, changes long after its chart was ready. Whoever waits loses
 // no more than an eighth of the time since the last change.
 func (w *work) soon(next time.Duration, a Action, r Reason, now time.Time) time.Duration {
-	reports := r.Phase == agentv1.PhaseReady && len(w.cr.Spec.Outputs) > 0
-	if !a.Soon && !reports || w.cr.Status.ChangedAt == nil {
+	least := soonest
+	if r.Phase == agentv1.PhaseReady && len(w.cr.Spec.Outputs) > 0 {
+		a.Soon, least = true, 2*soonest // it is a look at all objects
+	}
+	if !a.Soon || w.cr.Status.ChangedAt == nil {
 		return next
 	}
-	return min(next, max(now.Sub(w.cr.Status.ChangedAt.Time)/8, soonest))
+	return min(next, max(now.Sub(w.cr.Status.ChangedAt.Time)/8, least))
 }
 
-// soonest is the least time between two looks.
+// soonest is the least time between two looks. One costs a few requests, of
+// which the agent allows itself 50 a second.
 const soonest = 250 * time.Millisecond
 
 // pause turns the time of an action into a wait.

@@ -16,10 +16,11 @@ import (
 
 // remaining names what an uninstalled release has left: its objects, and the
 // pods of its workloads, which hold memory and devices until they have ended.
-func (s *surveyor) remaining(ctx context.Context, objects []helm.Object, ref helm.Ref) ([]string, error) {
+// What is gone, by its place among the objects, is not looked for again.
+func (s *surveyor) remaining(ctx context.Context, objects []helm.Object, gone map[int]bool, ref helm.Ref) ([]string, error) {
 	var left []string
-	for _, obj := range objects {
-		if !obj.Known || obj.Kept() {
+	for i, obj := range objects {
+		if !obj.Known || obj.Kept() || gone[i] {
 			continue
 		}
 		live, err := s.client(obj).Get(ctx, obj.GetName(), metav1.GetOptions{})
@@ -31,7 +32,7 @@ func (s *surveyor) remaining(ctx context.Context, objects []helm.Object, ref hel
 			if err != nil {
 				return nil, err
 			}
-			left = append(left, pods...)
+			left, gone[i] = append(left, pods...), len(pods) == 0
 			continue
 		case err != nil:
 			return nil, fmt.Errorf("look for %s: %w", obj, err)
