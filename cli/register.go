@@ -14,9 +14,10 @@ import (
 
 func (a *app) clusterRegister() *cobra.Command {
 	var (
-		r         hubapi.RegisterRequest
-		watch     bool
-		ttl, file string
+		r             hubapi.RegisterRequest
+		watch         bool
+		ttl, file     string
+		with, without []string
 	)
 	cmd := &cobra.Command{
 		Use: "register NAME", Short: "Enter a cluster and make it ready for models", Args: cobra.ExactArgs(1),
@@ -25,15 +26,23 @@ accelerators need, monitoring. The one helm command that installs the agent is
 printed first; the rest happens by itself once the agent is there. With
 --kubeconfig the hub installs the agent too: it uses the file's current context
 once and does not keep it. What was in the cluster before is used and left alone.
-If it fails or is cancelled, what it installed is removed again.`,
+If it fails or is cancelled, what it installed is removed again.
+
+Which components a cluster gets its hardware says; --with and --without say it
+instead, for this cluster and from now on.`,
 		Example: `  budcluster cluster register frankfurt --watch
   budcluster cluster register frankfurt --label site=de --ingress-url https://models.example.com
+  budcluster cluster register frankfurt --without prometheus-stack --with aibrix
   budcluster cluster register frankfurt --existing --watch
   budcluster cluster register frankfurt --kubeconfig frankfurt.yaml --watch
   kubectl config view --raw --flatten --minify --context frankfurt | budcluster cluster register frankfurt --kubeconfig -`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if file != "" && ttl != "" {
 				return usagef("--token-ttl is for a join token that somebody uses, and with --kubeconfig the hub does; leave one of them out")
+			}
+			var err error
+			if r.Components, err = wishes(with, without); err != nil {
+				return err
 			}
 			c, err := a.connect()
 			if err != nil {
@@ -58,11 +67,31 @@ If it fails or is cancelled, what it installed is removed again.`,
 	}
 	cmd.Flags().StringToStringVarP(&r.Labels, "label", "l", nil, "label, as key=value; may be repeated")
 	cmd.Flags().StringVar(&r.IngressURL, "ingress-url", "", "where the cluster's models are reached")
+	cmd.Flags().StringArrayVar(&with, "with", nil, "component to install whatever the hardware is; may be repeated")
+	cmd.Flags().StringArrayVar(&without, "without", nil, "component not to install; may be repeated")
 	cmd.Flags().BoolVar(&r.Existing, "existing", false, "register a cluster that is in the register already")
 	cmd.Flags().StringVar(&file, "kubeconfig", "", "file with which the hub installs the agent; - reads standard input")
 	cmd.Flags().StringVar(&ttl, "token-ttl", "", "how long the join token may be used (default 24h)")
 	watchFlag(cmd, &watch)
 	return cmd
+}
+
+// wishes are those that --with and --without name.
+func wishes(with, without []string) (map[string]hubapi.ComponentWish, error) {
+	if len(with)+len(without) == 0 {
+		return nil, nil //nolint:nilnil // none is wished
+	}
+	all := make(map[string]hubapi.ComponentWish, len(with)+len(without))
+	for _, name := range with {
+		all[name] = hubapi.ComponentWish{Wanted: "yes"}
+	}
+	for _, name := range without {
+		if all[name].Wanted != "" {
+			return nil, usagef("component %s is both in --with and in --without; leave it out of one", name)
+		}
+		all[name] = hubapi.ComponentWish{Wanted: "no"}
+	}
+	return all, nil
 }
 
 // readKubeconfig reads a file, or the standard input when it is "-". Whether it

@@ -30,7 +30,8 @@ func TestWorkTranscript(t *testing.T) {
 		out.WriteString("\n")
 		return r
 	}
-	show("cluster", "register", "oslo", "--label", "site=no")
+	show("cluster", "register", "oslo", "--with", "hami", "--without", "hami")
+	show("cluster", "register", "oslo", "--label", "site=no", "--with", "aibrix", "--without", "prometheus-stack")
 	show("cluster", "register", "oslo")
 	id := strings.TrimSpace(s.run("workflow", "list", "-o", "name").out)
 	at, now := apitest.Now().Add(-90*time.Second), apitest.Now()

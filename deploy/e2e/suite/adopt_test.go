@@ -4,8 +4,11 @@ package suite_test
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,14 +21,20 @@ import (
 // TestWhatWasThereStays: somebody has feature discovery in the cluster, under a
 // name and in a namespace of their own. A registration uses it; a cancelled one
 // takes back what it installed and nothing else; a component of ours is
-// upgraded; and the removal of the cluster leaves what was there.
+// upgraded, and an upgrade that fails is taken back; and the removal of the
+// cluster leaves what was there.
 func TestWhatWasThereStays(t *testing.T) {
 	node := pretendGPUs(t)
 	components, charts := standIns(t)
 	clean, theirs := undisturbed(t), catalogueEntry(t, "nfd")
 	theirs.Release, theirs.Namespace = "features", "somebodys"
 	helm(t, "package", filepath.Join(env.repo, "deploy/e2e/standin/charts/scaler"), "--version", "0.2.0", "--destination", charts)
+	broken := filepath.Join(t.TempDir(), "scaler")
+	require.NoError(t, os.CopyFS(broken, os.DirFS(filepath.Join(env.repo, "deploy/e2e/standin/charts/scaler"))))
+	require.NoError(t, os.WriteFile(filepath.Join(broken, "values.yaml"), []byte("standin: {image: registry.e2e.budcluster.test/absent:1, fakegpu: none}\n"), 0o600))
+	helm(t, "package", broken, "--version", "0.3.0", "--destination", charts)
 	helm(t, "repo", "index", charts)
+	hasty(t, filepath.Join(components, "scaler.yaml"))
 	helm(t, "install", theirs.Release, filepath.Join(env.repo, "deploy/e2e/standin/charts/node-feature-discovery"), "-n", theirs.Namespace, "--create-namespace",
 		"-f", filepath.Join(env.repo, "hub/internal/component/testdata/values/kubernetes/nfd.golden"), "--wait", "--timeout", "3m")
 	t.Cleanup(func() {
@@ -65,6 +74,20 @@ func TestWhatWasThereStays(t *testing.T) {
 	require.Equal(t, "0.2.0", s.component(t, "scaler").Version)
 	require.Equal(t, []string{"1 superseded", "2 deployed"}, helmRecords(t)[releaseOf(t, "scaler")])
 	measured(t, "a component upgraded in one cluster: %s", time.Since(started).Round(100*time.Millisecond))
+
+	out, err := s.hub.cliError(t, "component", "upgrade", "scaler", "-c", s.name, "--version", "0.3.0", "--watch")
+	t.Logf("$ budcluster component upgrade scaler --version 0.3.0\n%s", out)
+	require.Error(t, err)
+	require.Contains(t, unwrapped(out), "absent:1", "in the pod's words")
+	await(t, time.Minute, "the scaler to be as it was", func(context.Context) error {
+		if c := s.component(t, "scaler"); c.Version != "0.2.0" || c.Health != "Ready" {
+			return fmt.Errorf("it is %s, %s: %s", c.Version, c.Health, c.Message)
+		}
+		return nil
+	})
+	records := helmRecords(t)[releaseOf(t, "scaler")]
+	require.Contains(t, records[len(records)-1], " deployed", "%v", records)
+	proved(t, "an upgrade that failed was taken back, by the agent and then by the hub: Helm has %s", strings.Join(records, ", "))
 
 	w, err = s.hub.client.Remove(t.Context(), s.name, hubapi.RemoveRequest{})
 	require.NoError(t, err)

@@ -14,6 +14,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"math/big"
 	"mime/multipart"
@@ -31,6 +32,8 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
@@ -318,10 +321,11 @@ func (u *uploads) onboard(t *testing.T, config *api.Config, before map[thing]str
 	measured(t, "a kubeconfig uploaded by the platform's route, until the cluster was ready: %s", time.Since(started).Round(100*time.Millisecond))
 	s.name = w.Cluster
 	require.Equal(t, hubapi.ClusterConnected, s.cluster(t).State)
-	u.equipped(t, s.name)
+	require.Subset(t, u.equipped(t, s.name), []string{"nfd", "nvidia-gpu-operator", "hami"})
 	_, err := s.agentPod(t.Context())
 	require.NoError(t, err)
 	proved(t, "the platform's upload of an administrator's kubeconfig brought the agent and its components into the cluster")
+	u.seen(t, w.ClusterID)
 
 	again, body := form(t, "Lab 8", written(t, config))
 	status, text = u.call(t, "/cluster", again, body)
@@ -351,8 +355,13 @@ func (u *uploads) outliveHub(t *testing.T, config *api.Config, before map[thing]
 	})
 	file := filepath.Join(t.TempDir(), "kubeconfig")
 	require.NoError(t, os.WriteFile(file, written(t, config), 0o600))
-	out := u.cli(t, "cluster", "register", s.name, "--kubeconfig", file)
-	t.Logf("$ budcluster cluster register %s --kubeconfig FILE\n%s", s.name, out)
+	arguments := []string{"cluster", "register", s.name, "--kubeconfig", file}
+	without := []string{"nvidia-gpu-operator", "hami", "prometheus-stack", "scaler"}
+	for _, name := range without {
+		arguments = append(arguments, "--without", name)
+	}
+	out := u.cli(t, arguments...)
+	t.Logf("$ budcluster %s\n%s", strings.ReplaceAll(strings.Join(arguments, " "), file, "FILE"), out)
 	require.NotContains(t, out, "helm install", "nobody has to type anything")
 	await(t, time.Minute, "the installer to begin", func(ctx context.Context) error {
 		_, err := env.cluster.Kube().CoreV1().Namespaces().Get(ctx, s.namespace, metav1.GetOptions{})
@@ -365,7 +374,7 @@ func (u *uploads) outliveHub(t *testing.T, config *api.Config, before map[thing]
 	require.Len(t, runs.Items, 1)
 	w := finished(t, u.hub, runs.Items[0].ID)
 	require.Equal(t, hubapi.WorkflowCompleted, w.Status, "%s: %s", w.Reason, w.Message)
-	u.equipped(t, s.name)
+	require.Equal(t, []string{"nfd"}, u.equipped(t, s.name))
 	proved(t, "a hub that was killed while its child installed the agent finds it there, and ends the registration well")
 
 	out = u.cli(t, "cluster", "remove", s.name, "--yes", "--watch")
@@ -373,20 +382,85 @@ func (u *uploads) outliveHub(t *testing.T, config *api.Config, before map[thing]
 	awaitAsBefore(t, before)
 }
 
-// equipped: components are there, ready, and the hub's own.
-func (u *uploads) equipped(t *testing.T, name string) {
+// equipped are the components that are there: ready, and the hub's own.
+func (u *uploads) equipped(t *testing.T, name string) (present []string) {
 	t.Helper()
 	components, err := u.client.ClusterComponents(t.Context(), name)
 	require.NoError(t, err)
-	present := 0
 	for _, c := range components.Items {
 		if c.Present {
-			present++
+			present = append(present, c.Name)
 			require.True(t, c.Owned, c.Name)
 			require.Equal(t, "Ready", c.Health, "%s: %s", c.Name, c.Message)
 		}
 	}
-	require.GreaterOrEqual(t, present, 2)
+	return present
+}
+
+// seen: what the platform asks of a cluster is what there is in it: a claim for
+// which there is no volume, the DNS service, the device plugin, a storage class
+// with its parameters, what the kubelet said of its node.
+func (u *uploads) seen(t *testing.T, id string) {
+	t.Helper()
+	class := &storagev1.StorageClass{
+		ObjectMeta: metav1.ObjectMeta{Name: "seen-by-the-platform"}, Provisioner: "nobody.example.com", Parameters: map[string]string{"tier": "fast"},
+	}
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "waits"}, Spec: corev1.PersistentVolumeClaimSpec{
+		AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}, StorageClassName: &class.Name,
+		Resources: corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}},
+	}}
+	classes, claims := env.cluster.Kube().StorageV1().StorageClasses(), env.cluster.Kube().CoreV1().PersistentVolumeClaims(metav1.NamespaceDefault)
+	_, err := classes.Create(t.Context(), class, metav1.CreateOptions{})
+	require.NoError(t, err)
+	_, err = claims.Create(t.Context(), claim, metav1.CreateOptions{})
+	require.NoError(t, err)
+	defer func() {
+		ctx := context.WithoutCancel(t.Context())
+		require.NoError(t, claims.Delete(ctx, claim.Name, metav1.DeleteOptions{}))
+		require.NoError(t, classes.Delete(ctx, class.Name, metav1.DeleteOptions{}))
+	}()
+	for path, want := range map[string][]string{
+		"/health?checks=storage":   {`"healthy":false`, "0/1 PVCs bound, 1 pending", "default/waits"},
+		"/health?checks=network":   {`"healthy":true`, "DNS service kube-dns", "ready pods"},
+		"/health?checks=gpu":       {`"healthy":true`, `"device_plugins":{"nvidia.com/gpu":"ready"}`},
+		"/health?checks=nodes,api": {"All nodes ready", "API server responding"},
+		"/storage-classes":         {class.Name, `"provisioner":"nobody.example.com"`, `"parameters":{"tier":"fast"}`},
+		"/node-wise-events/node1":  {`"reason":"NodeReady"`, `"component":"kubelet","host":"node1"`},
+		"/events-count-by-node":    {`"node1":`},
+	} {
+		await(t, time.Minute, "GET "+path, func(ctx context.Context) error {
+			text, err := u.get(ctx, "/cluster/"+id+path)
+			if err != nil {
+				return err
+			}
+			for _, words := range want {
+				if !strings.Contains(text, words) {
+					return fmt.Errorf("%s is not in %s", words, text)
+				}
+			}
+			t.Logf("GET %s: %s", path, text)
+			return nil
+		})
+	}
+	proved(t, "the platform's routes say of the cluster what there is: a claim that waits, DNS, the device plugin, storage classes, the kubelet's events")
+}
+
+// get asks as the platform does.
+func (u *uploads) get(ctx context.Context, path string) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+u.app+path, nil)
+	if err != nil {
+		return "", err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", response.Status, text)
+	}
+	return string(text), err
 }
 
 // installers are the children that a hub has for installing, by their arguments.
