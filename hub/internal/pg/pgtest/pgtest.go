@@ -28,6 +28,10 @@ import (
 // off it, so that a time that is read or written without its zone shows.
 const Zone = "Asia/Kathmandu"
 
+// Asked is a role whose members the server asks for their password, as it asks
+// nobody else.
+const Asked = "asked"
+
 const template = "budcluster_template"
 
 // server is shared by the tests of a process: to start one for each test
@@ -101,7 +105,11 @@ func start() (*running, error) {
 	if err != nil {
 		return nil, err
 	}
-	dev, err := pg.NewDev(filepath.Join(dir, "pg"), slog.New(slog.DiscardHandler),
+	rules := filepath.Join(dir, "pg_hba.conf")
+	if err := os.WriteFile(rules, []byte("local all +"+Asked+" scram-sha-256\nlocal all all trust\n"), 0o644); err != nil {
+		return nil, err
+	}
+	dev, err := pg.NewDev(filepath.Join(dir, "pg"), slog.New(slog.DiscardHandler), "hba_file="+rules,
 		"fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB", "max_wal_size=256MB", "autovacuum=off")
 	if err != nil {
 		return nil, err
@@ -122,8 +130,10 @@ func makeTemplate(ctx context.Context, base string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := conn.Exec(ctx, "CREATE DATABASE "+template); err != nil {
-		return err
+	for _, sql := range []string{"CREATE ROLE " + Asked, "CREATE DATABASE " + template} {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return err
+		}
 	}
 	if err := conn.Close(ctx); err != nil {
 		return err
