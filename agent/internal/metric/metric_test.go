@@ -32,13 +32,13 @@ func sample(t *testing.T) *metric.Snapshot {
 	t.Helper()
 	b := metric.NewBuilder()
 	slots := map[metric.Slot]float64{
-		b.Series(&xid, "0", "GPU-a"):                  79,
-		b.Series(&memory, "GPU-a", ""):                80 << 30,
+		b.Series(&xid, "0", "GPU-a"):                   79,
+		b.Series(&memory, "GPU-a", ""):                 80 << 30,
 		b.Series(&memory, "GPU-a", "we\"ird\\\n{}pod"): 0.5,
-		b.Series(&memory, "GPU-b", "\xff"):            math.Inf(1),
-		b.Series(&memory, "GPU-c", ""):                math.NaN(),
-		b.Series(&energy, "GPU-a"):                    1e21,
-		b.Series(&spent):                              -1,
+		b.Series(&memory, "GPU-b", "\xff"):             math.Inf(1),
+		b.Series(&memory, "GPU-c", ""):                 math.NaN(),
+		b.Series(&energy, "GPU-a"):                     1e21,
+		b.Series(&spent):                               -1,
 	}
 	l, err := b.Layout()
 	require.NoError(t, err)
@@ -85,14 +85,14 @@ func TestLint(t *testing.T) {
 func TestWrongDescriptions(t *testing.T) {
 	t.Parallel()
 	for want, change := range map[string]func(d *metric.Desc){
-		"a name has letters":                     func(d *metric.Desc) { d.Name = "a-b" },
-		"an own name begins with budcluster_":    func(d *metric.Desc) { d.Name = "gpu_bytes" },
-		"counters end in _total":                 func(d *metric.Desc) { d.Type = metric.Counter },
-		"the name does not end in its unit":      func(d *metric.Desc) { d.Unit = "seconds" },
-		"help is one line":                       func(d *metric.Desc) { d.Help = "a\nb" },
-		"is neither gauge nor counter":           func(d *metric.Desc) { d.Type = "histogram" },
+		"a name has letters":                      func(d *metric.Desc) { d.Name = "a-b" },
+		"an own name begins with budcluster_":     func(d *metric.Desc) { d.Name = "gpu_bytes" },
+		"counters end in _total":                  func(d *metric.Desc) { d.Type = metric.Counter },
+		"the name does not end in its unit":       func(d *metric.Desc) { d.Unit = "seconds" },
+		"help is one line":                        func(d *metric.Desc) { d.Help = "a\nb" },
+		"is neither gauge nor counter":            func(d *metric.Desc) { d.Type = "histogram" },
 		`label "uuid" is no name, or there twice`: func(d *metric.Desc) { d.Labels = []string{"uuid", "uuid"} },
-		`label "__x" is no name`:                 func(d *metric.Desc) { d.Labels = []string{"uuid", "__x"} },
+		`label "__x" is no name`:                  func(d *metric.Desc) { d.Labels = []string{"uuid", "__x"} },
 	} {
 		d := memory
 		change(&d)
