@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/resource"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
 )
 
 // pollInterval is how often an operation looks whether a hook or a CRD is done.
@@ -35,9 +36,30 @@ func (k *kubeClient) Update(original, target kube.ResourceList, force bool) (*ku
 	return k.UpdateThreeWayMerge(original, target, force)
 }
 
-// DeleteWithPropagationPolicy remembers why objects could not be deleted.
+// DeleteWithPropagationPolicy remembers why objects could not be deleted. Custom
+// resources go in the foreground: each stays until what it owns is gone. What an
+// operator made of one would otherwise be left to the garbage collector, which
+// loses it for ever if the definition goes before it has looked: it cannot find
+// out any more whether the owner is there.
 func (k *kubeClient) DeleteWithPropagationPolicy(list kube.ResourceList, policy metav1.DeletionPropagation) (*kube.Result, []error) {
-	res, errs := k.Client.DeleteWithPropagationPolicy(list, policy)
+	custom := func(info *resource.Info) bool { return !scheme.Scheme.Recognizes(info.Mapping.GroupVersionKind) }
+	res := &kube.Result{}
+	var errs []error
+	for _, part := range []struct {
+		list   kube.ResourceList
+		policy metav1.DeletionPropagation
+	}{
+		{list.Filter(custom), metav1.DeletePropagationForeground},
+		{list.Filter(func(info *resource.Info) bool { return !custom(info) }), policy},
+	} {
+		if len(part.list) == 0 {
+			continue // Helm calls that an error
+		}
+		done, wrong := k.Client.DeleteWithPropagationPolicy(part.list, part.policy)
+		if errs = append(errs, wrong...); done != nil {
+			res.Deleted = append(res.Deleted, done.Deleted...)
+		}
+	}
 	k.deleteErrors = errors.Join(errs...)
 	return res, errs
 }

@@ -172,7 +172,7 @@ func (o operand) daemonSet(policy object) object {
 		"metadata": map[string]any{
 			"name": o.name, "labels": labels,
 			"ownerReferences": []any{map[string]any{
-				"apiVersion": "nvidia.com/v1", "kind": "ClusterPolicy", "name": policy.name(), "uid": policy.text("metadata", "uid"), "controller": true,
+				"apiVersion": "nvidia.com/v1", "kind": "ClusterPolicy", "name": policy.name(), "uid": policy.text("metadata", "uid"), "controller": true, "blockOwnerDeletion": true,
 			}},
 		},
 		"spec": map[string]any{

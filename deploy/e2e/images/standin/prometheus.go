@@ -21,7 +21,7 @@ func prometheusOperator(ctx context.Context, k *kube, args []string) error {
 			"metadata": map[string]any{
 				"name": "prometheus-" + p.name(), "labels": labels,
 				"ownerReferences": []any{map[string]any{
-					"apiVersion": "monitoring.coreos.com/v1", "kind": "Prometheus", "name": p.name(), "uid": p.text("metadata", "uid"), "controller": true,
+					"apiVersion": "monitoring.coreos.com/v1", "kind": "Prometheus", "name": p.name(), "uid": p.text("metadata", "uid"), "controller": true, "blockOwnerDeletion": true,
 				}},
 			},
 			"spec": map[string]any{
