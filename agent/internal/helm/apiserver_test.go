@@ -9,8 +9,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
 
 	"github.com/budecosystem/budcluster/agent/internal/helm"
 	"github.com/budecosystem/budcluster/agent/internal/helm/helmtest"
@@ -87,6 +89,36 @@ func TestRetryPrunes(t *testing.T) {
 	require.False(t, s.has(t, "goes"))
 	require.True(t, s.has(t, "stays"))
 	require.Equal(t, "content-2", s.latest(t).Content)
+}
+
+// TestCustomResourcesGoInTheForeground: they wait for what they own, which the
+// garbage collector that this API server has not would take away. Other objects
+// go at once.
+func TestCustomResourcesGoInTheForeground(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	require.NoError(t, s.Install(t.Context(), s.operation(t, "1", map[string]string{
+		"crds/gears.yaml": `apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: gears.foreground.test}
+spec:
+  group: foreground.test
+  scope: Namespaced
+  names: {kind: Gear, plural: gears}
+  versions:
+  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}
+`,
+		"templates/a.yaml": configMap("plain"), "templates/gear.yaml": "apiVersion: foreground.test/v1\nkind: Gear\nmetadata: {name: one}\n",
+	})))
+	require.NoError(t, s.Uninstall(t.Context(), s.ref, time.Minute))
+	require.False(t, s.has(t, "plain"))
+	d, err := dynamic.NewForConfig(kube.Config())
+	require.NoError(t, err)
+	gears := d.Resource(schema.GroupVersionResource{Group: "foreground.test", Version: "v1", Resource: "gears"}).Namespace(s.ref.Namespace)
+	gear, err := gears.Get(t.Context(), "one", metav1.GetOptions{})
+	require.NoError(t, err)
+	require.NotNil(t, gear.GetDeletionTimestamp())
+	require.Equal(t, []string{metav1.FinalizerDeleteDependents}, gear.GetFinalizers())
 }
 
 // TestForeignObject: an object of the same name that is not of this release

@@ -139,7 +139,7 @@ func (s *site) byHand(t *testing.T, node string, releases []hubapi.Release, char
 	failsWithItsReason(t, node)
 
 	for _, r := range slices.Backward(releases) {
-		helm(t, "uninstall", r.Name, "-n", r.Namespace, "--wait", "--timeout", "2m")
+		helm(t, "uninstall", r.Name, "-n", r.Namespace, "--cascade", "foreground", "--wait", "--timeout", "2m") // definitions follow
 	}
 	typed.leave(t)
 	definition := thing{resource: schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}, name: "releases.budcluster.io"}
