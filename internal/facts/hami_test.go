@@ -102,7 +102,13 @@ func FuzzDevicesFromHAMi(f *testing.F) {
 				require.Positive(t, *d.MemoryBytes)
 			}
 		}
-		for _, p := range problems {
+		registered, more := facts.HAMiDevices(map[string]string{registered: register})
+		require.LessOrEqual(t, len(registered), 1024)
+		for _, d := range registered {
+			require.True(t, utf8.ValidString(d.UUID+d.Type+d.Mode))
+			require.GreaterOrEqual(t, d.Cores, int64(0))
+		}
+		for _, p := range append(problems, more...) {
 			require.True(t, utf8.ValidString(p))
 			require.False(t, strings.ContainsAny(p, "\n\x00"))
 		}
