@@ -214,6 +214,7 @@ func TestDoors(t *testing.T) {
 		{library: "helm.sh/helm/v3", behind: []string{"agent/internal/helm"}, tests: true},
 		{library: "github.com/hashicorp/yamux", behind: []string{"internal/tunnel"}},
 		{library: "os/exec", behind: []string{"hub/internal/pg", "hub/internal/bootstrap", "hub/internal/engine/enginetest", "hub/internal/dapr/daprtest", "agent/agenttest", "deploy"}, tests: true},
+		{library: "github.com/prometheus/prometheus", behind: []string{"agent/internal/hami"}},
 		{library: "golang.org/x/sync/errgroup", behind: []string{"internal/run"}},
 		{library: "github.com/tink-crypto/tink-go/v2", behind: []string{"internal/secret"}},
 		{library: "github.com/pkg/errors"},

@@ -42,6 +42,8 @@ func Promises() []Promise {
 		{Benchmark: "Register/hundred", Unit: "p95-ms", Limit: 200, Text: "100 clusters register at once, and 95 of 100 steps take at most 200 ms beside the cluster"},
 		{Benchmark: "Register/hundred", Unit: "hub-MiB", Limit: 300, Text: "the hub that does so never has more than 300 MiB"},
 		{Benchmark: "Scrape", Unit: "ratio", Limit: 1.0 / 20, Text: "a scrape of 8 GPUs takes a twentieth of the time that text/template takes"},
+		{Benchmark: "HAMiMetrics", Unit: "ratio", Limit: 0.5, Text: "HAMi's metrics of 160 GPUs are read and merged in half the time that expfmt takes"},
+		{Benchmark: "HAMiMetrics", Unit: "allocs-ratio", Limit: 0.1, Text: "and with a tenth of its allocations"},
 	}
 }
 
