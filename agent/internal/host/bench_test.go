@@ -5,7 +5,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"testing/fstest"
 
 	"github.com/stretchr/testify/require"
 
@@ -17,12 +16,12 @@ import (
 // each thread would cost.
 func BenchmarkRead(b *testing.B) {
 	dir := b.TempDir()
-	require.NoError(b, os.CopyFS(dir, fstest.MapFS(xeon(32))))
+	require.NoError(b, os.CopyFS(dir, xeon(32).FS()))
 	root := os.DirFS(dir)
 	facts, problems := host.Read(root)
 	require.Empty(b, problems)
 	var all []string
-	for name, file := range xeon(32) {
+	for name, file := range xeon(32).Tree {
 		if file.Mode.Type() == 0 && (strings.Contains(name, "/topology/") || strings.Contains(name, "/cache/")) {
 			all = append(all, name)
 		}

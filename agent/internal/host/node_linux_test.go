@@ -57,7 +57,6 @@ func TestThisNode(t *testing.T) {
 	for _, nic := range got.Facts.NICs {
 		require.FileExists(t, "/sys/class/net/"+nic.Name+"/mtu")
 	}
-	t.Logf("%+v", cpu)
 }
 
 // TestStateIsCurrent: state follows what facts named, and one that is gone is
