@@ -2,6 +2,7 @@ package host
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -285,7 +286,7 @@ func brandHz(model string) *int64 {
 	}
 	number, ok := strings.CutSuffix(model[at+2:], "GHz")
 	ghz, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
-	if !ok || err != nil || !(ghz > 0 && ghz < maxKHz/1e6) {
+	if !ok || err != nil || math.IsNaN(ghz) || ghz <= 0 || ghz >= maxKHz/1e6 {
 		return nil
 	}
 	return new(int64(ghz*1000+0.5) * 1e6)

@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"fmt"
+	"path"
 	"strconv"
 	"strings"
 
@@ -155,7 +156,7 @@ func (m machine) xeonCards() {
 	m.Link(vf+"/physfn", "../0000:38:00.0")
 	for dir, name := range map[string]string{ib: "ibp154s0", eth: "ens1f0np0", vf: "ens1f0v0"} {
 		m.Link("sys/class/net/"+name, "../../"+strings.TrimPrefix(dir, "sys/")+"/net/"+name)
-		m.Link(dir+"/net/"+name+"/device", "../..")
+		m.Link(dir+"/net/"+name+"/device", "../../../"+path.Base(dir))
 	}
 	m.Link("sys/class/infiniband/mlx5_0", "../../"+strings.TrimPrefix(ib, "sys/")+"/infiniband/mlx5_0")
 	m.Link("sys/class/infiniband/mlx5_1", "../../"+strings.TrimPrefix(eth, "sys/")+"/infiniband/mlx5_1")
@@ -242,7 +243,7 @@ func small() machine {
 	virtio := m.PCI("", "0000:00:03.0", map[string]string{"class": "0x020000", "vendor": "0x1af4", "device": "0x1041", "numa_node": "-1"})
 	m.Files(virtio+"/virtio0/net/eth0", map[string]string{"operstate": "up", "mtu": "1500"})
 	m.Link(virtio+"/virtio0/driver", "../../../../bus/virtio/drivers/virtio_net")
-	m.Link(virtio+"/virtio0/net/eth0/device", "../..")
+	m.Link(virtio+"/virtio0/net/eth0/device", "../../../virtio0")
 	m.Link("sys/class/net/eth0", "../../devices/pci0000:00/0000:00:03.0/virtio0/net/eth0")
 	return m
 }

@@ -146,15 +146,15 @@ func (r *reader) hugePages() []HugePages {
 		if !ok || !kb {
 			continue
 		}
-		bytes, ok := parseKB([]byte(number + " kB"))
-		if !ok || bytes == 0 {
+		sizeBytes, ok := parseKB([]byte(number + " kB"))
+		if !ok || sizeBytes == 0 {
 			r.Problem("/%s/%s names no size in kB, so these huge pages are ignored", hugeDir, name)
 			continue
 		}
 		total := r.Int(hugeDir+"/"+name+"/nr_hugepages", 0, maxPages)
 		free := r.Int(hugeDir+"/"+name+"/free_hugepages", 0, maxPages)
 		if total != nil && free != nil {
-			pools = append(pools, HugePages{SizeBytes: bytes, Total: *total, Free: *free})
+			pools = append(pools, HugePages{SizeBytes: sizeBytes, Total: *total, Free: *free})
 		}
 	}
 	slices.SortFunc(pools, func(a, b HugePages) int { return cmp.Compare(a.SizeBytes, b.SizeBytes) })

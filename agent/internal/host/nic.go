@@ -2,6 +2,7 @@ package host
 
 import (
 	"bytes"
+	"math"
 	"strconv"
 	"strings"
 
@@ -177,7 +178,7 @@ func afterNumber(text string) string {
 func parseRate(data []byte) (int64, bool) {
 	number, _, ok := bytes.Cut(bytes.TrimSpace(data), []byte(" Gb/sec"))
 	gbps, err := strconv.ParseFloat(string(number), 64)
-	if !ok || err != nil || !(gbps >= 0 && gbps < maxMbps/1000) {
+	if !ok || err != nil || math.IsNaN(gbps) || gbps < 0 || gbps >= maxMbps/1000 {
 		return 0, false
 	}
 	return int64(gbps*1000+0.5) * 1e6, true

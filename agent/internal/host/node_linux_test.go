@@ -46,8 +46,8 @@ func TestThisNode(t *testing.T) {
 	var info syscall.Sysinfo_t
 	require.NoError(t, syscall.Sysinfo(&info))
 	unit := int64(info.Unit)
-	require.InEpsilon(t, int64(info.Totalram)*unit, *got.Facts.Memory.TotalBytes, 0.02, "memory may be plugged in between") //nolint:unconvert // 32 bits on some
-	require.Equal(t, int64(info.Totalswap)*unit, *got.Facts.Memory.SwapBytes)                                               //nolint:unconvert // 32 bits on some
+	require.InEpsilon(t, int64(info.Totalram)*unit, *got.Facts.Memory.TotalBytes, 0.02, "memory may be plugged in between")
+	require.Equal(t, int64(info.Totalswap)*unit, *got.Facts.Memory.SwapBytes)
 	require.Positive(t, *got.State.Memory.AvailableBytes)
 	require.LessOrEqual(t, *got.State.Memory.AvailableBytes, *got.Facts.Memory.TotalBytes)
 

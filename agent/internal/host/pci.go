@@ -2,6 +2,7 @@ package host
 
 import (
 	"bytes"
+	"math"
 	"strconv"
 	"strings"
 
@@ -133,7 +134,7 @@ func parseLinkSpeed(data []byte) (int32, bool) {
 	}
 	number, _, ok := bytes.Cut(data, []byte(" GT/s"))
 	gts, err := strconv.ParseFloat(string(number), 64)
-	if !ok || err != nil || !(gts > 0 && gts < maxMTs/1000) {
+	if !ok || err != nil || math.IsNaN(gts) || gts <= 0 || gts >= maxMTs/1000 {
 		return 0, false
 	}
 	return int32(gts*1000 + 0.5), true

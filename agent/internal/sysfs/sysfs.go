@@ -70,7 +70,7 @@ func (r *Reader) Bytes(name string) []byte {
 		r.failed(name, err)
 		return nil
 	}
-	defer file.Close() //nolint:errcheck // nothing was written
+	defer func() { _ = file.Close() }()
 	r.buf = r.buf[:0]
 	for {
 		if len(r.buf) == cap(r.buf) {

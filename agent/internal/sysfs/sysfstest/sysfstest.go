@@ -69,7 +69,7 @@ func NothingChangesInSilence(t *testing.T, tree func() Tree, text func(name stri
 			continue
 		}
 		for kind, garbage := range map[string]string{
-			"bytes": "\xff\xfe\x00\x80\n", "words": "no such thing: {}", "digits": strings.Repeat("9", 5000), "negative": "-7", "long": strings.Repeat("0-", 1<<12),
+			"bytes": "\xff\xfe\x00\x80\n", "words": "no such thing: {}", "digits": strings.Repeat("9", 5000), "negative": "-999999999999", "long": strings.Repeat("0-", 1<<12),
 		} {
 			broken[name] = &fstest.MapFile{Data: []byte(garbage)}
 			got, problems := read(broken.FS())
