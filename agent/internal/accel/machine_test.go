@@ -98,6 +98,10 @@ func workstation() machine {
 	m.kfd(1, map[string]uint64{"simd_count": 192, "gfx_target_version": 110000, "location_id": 0x0300})
 	m.kfd(2, map[string]uint64{"simd_count": 64, "gfx_target_version": 90010, "location_id": 0x0a00})
 	m.kfd(3, map[string]uint64{"simd_count": 64, "gfx_target_version": 90010, "location_id": 0x10000a00})
+	for node := 2; node <= 3; node++ { // both partitions use the one link to the other GPU, and one within their own
+		m.kfdLink(node, 0, 11, 1, 15, 32000)
+		m.kfdLink(node, 1, 11, 5-node, 13, 64000)
+	}
 	return m
 }
 
@@ -118,6 +122,9 @@ func gaudi2() machine {
 		m.Link("sys/devices/virtual/accel/"+name+"/device", "../../../pci"+pci[:7]+"/0000:00:0"+strconv.Itoa(i)+".0/"+pci)
 		m.Link("sys/class/accel/"+name, "../../devices/virtual/accel/"+name)
 	}
+	m.File("sys/class/habanalabs/hl0/device_type", "GAUDI2") // of a driver that fills both classes
+	m.File("sys/class/habanalabs/hl0/pci_addr", "0000:33:00.0")
+	m.Link("sys/class/habanalabs/hl0/device", "../../../bus/pci/devices/0000:33:00.0")
 	npu := m.PCI("", "0000:00:0b.0", map[string]string{"vendor": "0x8086"})
 	m.Link("sys/class/accel/accel2/device", "../../../"+strings.TrimPrefix(npu, "sys/"))
 	return m

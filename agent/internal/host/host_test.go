@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -45,13 +46,17 @@ func TestMachines(t *testing.T) {
 }
 
 // TestRealFolders: the links of sysfs are followed by the kernel too, and not
-// only by a map of files.
+// only by a map of files, and none of them leads out of the root.
 func TestRealFolders(t *testing.T) {
 	t.Parallel()
 	for name, m := range map[string]machine{"xeon": xeon(4), "small": small()} {
 		dir := t.TempDir()
 		require.NoError(t, os.CopyFS(dir, m.FS()))
 		require.Equal(t, read(m.FS()), read(os.DirFS(dir)), name)
+		confined, err := os.OpenRoot(dir)
+		require.NoError(t, err)
+		require.Equal(t, read(m.FS()), read(confined.FS()), name)
+		require.NoError(t, confined.Close())
 	}
 }
 
@@ -87,6 +92,25 @@ func TestNothingChangesInSilence(t *testing.T) {
 			got.Problems = nil
 			return got, problems
 		})
+}
+
+func TestListsAreBounded(t *testing.T) {
+	t.Parallel()
+	m := newMachine()
+	for i := range 1030 {
+		m.Link(fmt.Sprintf("sys/class/net/eth%d/device", i), "../../../devices/x")
+		m.File(fmt.Sprintf("sys/bus/pci/devices/0000:%02x:%02x.%d/class", i>>8, i>>3&0x1f, i&7), "0x120000")
+	}
+	m.File("sys/devices/system/node/node9999/cpulist", "0")
+	got := read(m.FS())
+	require.Len(t, got.Facts.NICs, 1024)
+	require.Len(t, got.Facts.Accelerators, 1024)
+	require.Empty(t, got.Facts.NUMA)
+	require.Equal(t, []string{
+		"/sys/devices/system/node/node9999 has a number above 4096, so it is ignored",
+		"the node has more than 1024 accelerators on PCI; the others are left out",
+		"the node has more than 1024 network interfaces; the others are left out",
+	}, got.Problems)
 }
 
 func TestSentences(t *testing.T) {
