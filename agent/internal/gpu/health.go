@@ -26,6 +26,7 @@ type ReasonCode string
 const (
 	ReasonLost              ReasonCode = "Lost"
 	ReasonNoAnswer          ReasonCode = "NoAnswer"
+	ReasonUnreadable        ReasonCode = "Unreadable"
 	ReasonXID               ReasonCode = "XID"
 	ReasonRecoveryRequired  ReasonCode = "RecoveryRequired"
 	ReasonUncorrectedECC    ReasonCode = "UncorrectedECC"
@@ -71,8 +72,8 @@ func rank(h Health) int {
 }
 
 // Judge decides by a device, its last sample or the error that came instead of
-// one, and what happened since the device was last reset. It is pure: what is not
-// known speaks neither for nor against a device.
+// one, and what happened since the device was last reset. It is pure. A number that
+// is not known speaks neither for nor against a device that can be read.
 func Judge(d Device, s Sample, err error, events []Event) Condition {
 	c := Condition{Health: Healthy}
 	switch {
@@ -81,6 +82,10 @@ func Judge(d Device, s Sample, err error, events []Event) Condition {
 		return c
 	case errors.Is(err, ErrNoAnswer):
 		c.add(Unknown, ReasonNoAnswer, "the driver does not answer for this GPU; drain the node and reboot it if that lasts")
+	case err != nil:
+		c.add(Unknown, ReasonUnreadable, "the GPU cannot be read: %v", err)
+	case d.UUID == "":
+		c.add(Unknown, ReasonUnreadable, "the GPU cannot be read: %v", d.Problems)
 	}
 	judgeEvents(&c, d, events)
 	judgeMemory(&c, s)
@@ -111,7 +116,7 @@ func judgeMemory(c *Condition, s Sample) {
 		c.add(Unhealthy, ReasonRemapFailed, "the memory has no spare row for one that failed; replace the GPU")
 	}
 	if n := s.ECC.Volatile.Uncorrected.V; n > 0 {
-		c.add(Degraded, ReasonUncorrectedECC, "the memory had %d uncorrected errors since the driver was loaded; drain and reset the GPU", n)
+		c.add(Degraded, ReasonUncorrectedECC, "uncorrected errors of the memory since the driver was loaded: %d; drain and reset the GPU", n)
 	}
 	if s.RemappedRows.Pending.V {
 		c.add(Degraded, ReasonRemapPending, "a row of the memory is to be replaced by a spare one; reset the GPU when it is free")

@@ -235,6 +235,6 @@ func (a RecoveryAction) String() string {
 	case RecoverySystemReboot:
 		return "reboot the system"
 	default:
-		return "an unknown action"
+		return "do what this version does not know"
 	}
 }

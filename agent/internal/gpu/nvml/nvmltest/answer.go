@@ -20,7 +20,7 @@ func (a answers) say(function, format string, args ...any) {
 }
 
 // number says a value, if it is known.
-func number[T any](a answers, function string, v gpu.Value[T]) {
+func number(a answers, function string, v gpu.Value[uint32]) {
 	if v.Known {
 		a.say(function, "%d", v.V)
 	}
