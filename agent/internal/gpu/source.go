@@ -194,7 +194,11 @@ func (s *Source) Sample(ctx context.Context, id string) (Sample, error) {
 	}
 	s.mu.Lock()
 	u, shut := s.units[id], s.shut
-	lost := u != nil && u.device.Lost
+	var unnamed, lost bool
+	var device Device
+	if u != nil {
+		unnamed, lost, device = u.unnamed, u.device.Lost, u.device
+	}
 	s.mu.Unlock()
 	switch {
 	case shut:
@@ -203,6 +207,8 @@ func (s *Source) Sample(ctx context.Context, id string) (Sample, error) {
 		return Sample{}, fmt.Errorf("sample %s: %w", id, ErrNoDevice)
 	case lost:
 		return Sample{At: time.Now(), Lost: true}, nil
+	case unnamed:
+		return Sample{}, fmt.Errorf("sample %s: %v", id, device.Problems)
 	}
 	limited, cancel := context.WithTimeout(ctx, Deadline)
 	defer cancel()
@@ -311,7 +317,8 @@ func (s *Source) Close(ctx context.Context) error {
 			return fmt.Errorf("close the GPU driver: a call has not come back: %w", err)
 		}
 	}
-	if err := s.driver.Close(); err != nil {
+	closed, err := do(ctx, newLane(), s.driver.Close, func() {})
+	if err = errors.Join(err, closed); err != nil {
 		return fmt.Errorf("close the GPU driver: %w", err)
 	}
 	return nil

@@ -14,11 +14,10 @@ import (
 // Describe reads what does not change, and has the driver tell events of the
 // device.
 func (d *driver) Describe(id string) (gpu.Device, error) {
-	dev, err := d.device(id)
+	dev, r, err := d.device(id)
 	if err != nil {
 		return gpu.Device{}, err
 	}
-	r := &reader{has: d.has, device: dev.handle}
 	out := gpu.Device{
 		ID: id, UUID: id,
 		Serial:            text(r, "serial", "nvmlDeviceGetSerial", nvml.Device.GetSerial),
@@ -38,9 +37,7 @@ func (d *driver) Describe(id string) (gpu.Device, error) {
 	out.MaxInstances = count(r, "mig.max_instances", "nvmlDeviceGetMaxMigDeviceCount", nvml.Device.GetMaxMigDeviceCount)
 	out.Links = r.links()
 	dev.links, dev.instances, dev.fields = out.Links, out.MaxInstances.V, query(out.Links)
-	if !dev.registered {
-		dev.registered = r.register(d.events)
-	}
+	r.register(d.events, dev)
 	if r.replaced {
 		return gpu.Device{}, gpu.ErrReplaced
 	}
@@ -48,14 +45,17 @@ func (d *driver) Describe(id string) (gpu.Device, error) {
 	return out, nil
 }
 
-// register has the driver tell what happens on the device.
-func (r *reader) register(set nvml.EventSet) bool {
-	if set == nil {
-		return false
+// register has the driver tell what happens on the device, once for a handle.
+func (r *reader) register(set nvml.EventSet, dev *device) {
+	if set == nil || dev.registered == r.device {
+		return
 	}
+	dev.registered = r.device
 	const wanted = nvml.EventTypeXidCriticalError | nvml.EventTypeDoubleBitEccError | nvml.EventTypeGpuUnavailableError | nvml.EventTypeGpuRecoveryAction
 	supported := get(r, "events", "nvmlDeviceGetSupportedEventTypes", nvml.Device.GetSupportedEventTypes)
-	return supported.V&wanted != 0 && r.may("nvmlDeviceRegisterEvents") && r.ok("events", r.device.RegisterEvents(supported.V&wanted, set))
+	if supported.V&wanted != 0 && r.may("nvmlDeviceRegisterEvents") {
+		r.ok("events", r.device.RegisterEvents(supported.V&wanted, set))
+	}
 }
 
 func (r *reader) computeCapability() string {

@@ -4,8 +4,8 @@
 //
 //	Open ─ dlopen libnvidia-ml.so.1 ─► driver, a gpu.Driver
 //	List      the number of devices, of each the handle and the UUID
-//	Describe  what does not change: 20 calls, and 3 for each NVLink
-//	Sample    20 calls, one of which brings all counters; of MIG, 8 for each instance
+//	Describe  what does not change: 22 calls, and 3 for each NVLink
+//	Sample    23 calls, one of which brings all counters; of MIG, 8 for each instance
 //	Wait      one call: XID and ECC errors as they happen
 //
 // The library belongs to the driver of the node, is not there at build time and

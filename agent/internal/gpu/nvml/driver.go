@@ -55,10 +55,11 @@ type driver struct {
 	devices map[string]*device
 }
 
-// device is one that was listed. Only one call at a time uses it.
+// device is one that was listed. Only one call at a time uses it, but for the
+// handle, which driver.mu guards.
 type device struct {
 	handle      nvml.Device
-	registered  bool // for events
+	registered  nvml.Device // the handle of which the driver tells events, or was asked to
 	links       []gpu.Link
 	instances   uint32 // how many MIG instances there can be
 	fields      []nvml.FieldValue
@@ -110,7 +111,7 @@ func (d *driver) versions() (s gpu.System) {
 	return s
 }
 
-// List asks for all devices anew: handles are kept as long as they are the same.
+// List asks for all devices anew, since a reset may give one another handle.
 func (d *driver) List() (gpu.Listing, error) {
 	n, ret := d.lib.DeviceGetCount()
 	all := reader{has: d.has}
@@ -143,9 +144,10 @@ func (d *driver) List() (gpu.Listing, error) {
 func (d *driver) keep(id string, handle nvml.Device) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if known := d.devices[id]; known == nil || known.handle != handle {
-		d.devices[id] = &device{handle: handle, profiles: map[string]string{}}
+	if d.devices[id] == nil {
+		d.devices[id] = &device{profiles: map[string]string{}}
 	}
+	d.devices[id].handle = handle
 }
 
 // forget drops devices that are listed no longer, or without a name.
@@ -159,14 +161,15 @@ func (d *driver) forget(found map[string]bool) {
 	}
 }
 
-func (d *driver) device(id string) (*device, error) {
+// device gives one, and what makes the calls for it.
+func (d *driver) device(id string) (*device, *reader, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	dev := d.devices[id]
 	if dev == nil {
-		return nil, gpu.ErrNoDevice
+		return nil, nil, gpu.ErrNoDevice
 	}
-	return dev, nil
+	return dev, &reader{has: d.has, device: dev.handle}, nil
 }
 
 // idOf names the device of an event.

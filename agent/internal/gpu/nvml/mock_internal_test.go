@@ -444,6 +444,36 @@ func (d *mockDevice) field(s gpu.Sample, f nvml.FieldValue) gpu.Value[uint64] {
 	}[f.FieldId]
 }
 
+// TestANewHandle: a reset gives a device another handle. It is the same device, all
+// of it is read, and its events are heard.
+func TestANewHandle(t *testing.T) {
+	t.Parallel()
+	like := dgxh100.New()
+	m := newMockMachine(dgxh100.New(), like)
+	source, _, err := gpu.NewOpener(m.Open).Open(t.Context())
+	require.NoError(t, err)
+	inv, err := source.Enumerate(t.Context())
+	require.NoError(t, err)
+	after := dgxh100.NewDevice(0)
+	after.UUID = inv.Devices[0].UUID
+	m.devices[0].static(after)
+	m.devices[0].dynamic(&after.Device)
+	registered := 0
+	after.RegisterEventsFunc = func(uint64, nvml.EventSet) nvml.Return { registered++; return nvml.SUCCESS }
+	m.Devices[0] = after
+	again, err := source.Enumerate(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, inv, again)
+	for range 2 {
+		s, err := source.Sample(t.Context(), inv.Devices[0].ID)
+		require.NoError(t, err)
+		require.True(t, s.EnergyMillijoules.Known)
+		require.Len(t, s.NVLink.Links, 18)
+	}
+	require.Equal(t, 1, registered)
+	require.NoError(t, source.Close(t.Context()))
+}
+
 func TestMeanAndPeak(t *testing.T) {
 	t.Parallel()
 	mean, peak := meanAndPeak(nvml.VALUE_TYPE_UNSIGNED_INT, []nvml.Sample{{SampleValue: raw(0)}, {SampleValue: raw(99)}, {SampleValue: raw(100)}, {SampleValue: raw(101)}})

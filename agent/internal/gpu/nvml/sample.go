@@ -10,11 +10,11 @@ import (
 
 // Sample reads what changes.
 func (d *driver) Sample(id string) (gpu.Sample, error) {
-	dev, err := d.device(id)
+	dev, r, err := d.device(id)
 	if err != nil {
 		return gpu.Sample{}, err
 	}
-	r := &reader{has: d.has, device: dev.handle}
+	r.register(d.events, dev)
 	s := gpu.Sample{
 		Memory:               r.memory("memory"),
 		BAR1:                 r.bar1(),

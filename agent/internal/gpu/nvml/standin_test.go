@@ -8,9 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -74,13 +76,13 @@ func open(t testing.TB, m *nvmltest.Machine) *gpu.Source {
 	return source
 }
 
-func TestStandIn(t *testing.T) {
+func TestStandIn(t *testing.T) { //nolint:paralleltest // there is one stand-in in this process
 	gputest.Exercise(t, gputest.Inventory(), gputest.Samples(), func(t *testing.T) gputest.Machine { return machine(t) })
 }
 
 // TestEveryCodeIsSurvived: whatever code a function answers with, the device stays,
 // and what it costs is said or was never there.
-func TestEveryCodeIsSurvived(t *testing.T) {
+func TestEveryCodeIsSurvived(t *testing.T) { //nolint:paralleltest // there is one stand-in in this process
 	m := machine(t)
 	source := open(t, m)
 	inv, err := source.Enumerate(t.Context())
@@ -124,7 +126,7 @@ func sequence(from, to int) func(func(int) bool) {
 
 // TestReplacedDriver: the driver was upgraded or unloaded while the library is
 // loaded.
-func TestReplacedDriver(t *testing.T) {
+func TestReplacedDriver(t *testing.T) { //nolint:paralleltest // there is one stand-in in this process
 	m := machine(t)
 	source := open(t, m)
 	inv, err := source.Enumerate(t.Context())
@@ -141,7 +143,7 @@ func TestReplacedDriver(t *testing.T) {
 	require.ErrorIs(t, err, gpu.ErrReplaced)
 }
 
-func TestOpenSaysWhyNot(t *testing.T) {
+func TestOpenSaysWhyNot(t *testing.T) { //nolint:paralleltest // there is one stand-in in this process
 	m := machine(t)
 	for answer, want := range map[string]gpu.Absence{"!12": gpu.NoLibrary, "!9": gpu.NoDriver} {
 		m.Say("-", "nvmlInit_v2", answer)
@@ -165,7 +167,7 @@ func TestOpenSaysWhyNot(t *testing.T) {
 	require.ErrorContains(t, err, "load the NVIDIA driver library")
 }
 
-func TestDuplicateAndNamelessDevices(t *testing.T) {
+func TestDuplicateAndNamelessDevices(t *testing.T) { //nolint:paralleltest // there is one stand-in in this process
 	m := machine(t)
 	source := open(t, m)
 	m.Say("1", "nvmlDeviceGetUUID", gputest.Device(0).UUID)
@@ -180,9 +182,130 @@ func TestDuplicateAndNamelessDevices(t *testing.T) {
 	require.Contains(t, inv.Devices[1].Problems[0].Reason, "may not ask")
 }
 
+// TestEveryCallMayHang: each kind of call in turn does not come back, until it
+// does.
+func TestEveryCallMayHang(t *testing.T) { //nolint:paralleltest // there is one stand-in in this process
+	soon := func(t *testing.T) context.Context {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		t.Cleanup(cancel)
+		return ctx
+	}
+	t.Run("open", func(t *testing.T) { //nolint:paralleltest // there is one stand-in in this process
+		m := machine(t)
+		m.Say("-", "nvmlInit_v2", "hang")
+		opener := gpu.NewOpener(m.Open)
+		_, _, err := opener.Open(soon(t))
+		require.ErrorIs(t, err, gpu.ErrNoAnswer)
+		m.Say("-", "nvmlInit_v2", "")
+		// The call comes back at once or a little later; until then it is not repeated.
+		for err != nil {
+			var source *gpu.Source
+			if source, _, err = opener.Open(t.Context()); err == nil {
+				require.NoError(t, source.Close(t.Context()))
+			} else {
+				require.ErrorIs(t, err, gpu.ErrNoAnswer)
+				runtime.Gosched()
+			}
+		}
+	})
+	t.Run("list", func(t *testing.T) { //nolint:paralleltest // there is one stand-in in this process
+		m := machine(t)
+		source := open(t, m)
+		inv, err := source.Enumerate(t.Context())
+		require.NoError(t, err)
+		m.Say("-", "nvmlDeviceGetCount_v2", "hang")
+		again, err := source.Enumerate(soon(t))
+		require.ErrorIs(t, err, gpu.ErrNoAnswer)
+		require.Equal(t, inv.Devices, again.Devices)
+		_, err = source.Sample(t.Context(), inv.Devices[0].ID)
+		require.NoError(t, err)
+		m.Say("-", "nvmlDeviceGetCount_v2", "8")
+		answers(t, source, "")
+		again, err = source.Enumerate(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, inv, again)
+	})
+	t.Run("events", func(t *testing.T) { //nolint:paralleltest // there is one stand-in in this process
+		m := machine(t)
+		source := open(t, m)
+		m.Say("-", "nvmlEventSetWait_v2", "hang")
+		_, err := source.Wait(soon(t))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, source.Close(soon(t)), gpu.ErrNoAnswer)
+		m.Say("-", "nvmlEventSetWait_v2", "!3")
+	})
+	for _, function := range []string{"nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetFieldValues.83", "nvmlDeviceGetComputeRunningProcesses_v3"} {
+		t.Run(function, func(t *testing.T) { //nolint:paralleltest // there is one stand-in in this process
+			m := machine(t)
+			source := open(t, m)
+			inv, err := source.Enumerate(t.Context())
+			require.NoError(t, err)
+			m.Say("0", function, "hang")
+			_, err = source.Sample(soon(t), inv.Devices[0].ID)
+			require.ErrorIs(t, err, gpu.ErrNoAnswer)
+			m.Set(0, gputest.Idle())
+			answers(t, source, inv.Devices[0].ID)
+			s, err := source.Sample(t.Context(), inv.Devices[0].ID)
+			require.NoError(t, err)
+			require.Empty(t, s.Problems)
+		})
+	}
+}
+
+// answers waits until a device does again.
+func answers(t *testing.T, source *gpu.Source, id string) {
+	t.Helper()
+	e, err := source.Wait(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, gpu.EventAnswers, e.Kind)
+	require.Equal(t, id, e.Device)
+}
+
+// TestGarbage: what a driver says that cannot be costs the field, and not the
+// device.
+func TestGarbage(t *testing.T) { //nolint:paralleltest // there is one stand-in in this process
+	m := machine(t)
+	source := open(t, m)
+	for function, answer := range map[string]string{
+		"nvmlDeviceGetName":             "\x1b[31mH100\t{\"a\"}\xff" + strings.Repeat("x", 500),
+		"nvmlDeviceGetArchitecture":     "4294967295",
+		"nvmlDeviceGetMinorNumber":      "4294967295",
+		"nvmlDeviceGetMemoryAffinity":   "3",
+		"nvmlDeviceGetFieldValues.91":   "1 4000000000",
+		"nvmlDeviceGetMemoryInfo_v2":    "10 0 0 11",
+		"nvmlDeviceGetFieldValues.82":   "0 nan",
+		"nvmlDeviceGetFieldValues.4":    "4 -1",
+		"nvmlDeviceGetFieldValues.230":  "1 77",
+		"nvmlDeviceGetSamples.1":        "1 200 2 300",
+		"nvmlDeviceGetPerformanceState": "32",
+	} {
+		m.Say("0", function, answer)
+	}
+	inv, err := source.Enumerate(t.Context())
+	require.NoError(t, err)
+	d := inv.Devices[0]
+	require.True(t, strings.HasPrefix(d.Model, `[31mH100{"a"}`), d.Model)
+	require.Empty(t, d.Architecture)
+	require.Equal(t, "? ?", d.Minor.String()+" "+d.NUMANode.String())
+	require.Len(t, d.Links, 36)
+	s, err := source.Sample(t.Context(), d.ID)
+	require.NoError(t, err)
+	require.Equal(t, "10 ?", s.Memory.Total.String()+" "+s.Memory.Used.String())
+	require.Equal(t, "? ? ? ? ?", strings.Join([]string{
+		s.Temperature.Memory.String(), s.ECC.Volatile.Uncorrected.String(), s.RecoveryAction.String(), s.Utilization.Peak.String(), s.PerformanceState.String(),
+	}, " "))
+	var fields []string
+	for _, p := range s.Problems {
+		fields = append(fields, p.Field)
+	}
+	require.Equal(t, []string{"temperature.memory", "ecc.volatile", "memory.used", "recovery_action"}, fields)
+	require.Equal(t, inv.Devices[1], gputest.Device(1))
+}
+
 // TestStaticFactsAreReadOnce: a sample makes none of the calls that describe a
 // device. The trace is also the list of the calls that a sample makes.
-func TestStaticFactsAreReadOnce(t *testing.T) {
+func TestStaticFactsAreReadOnce(t *testing.T) { //nolint:paralleltest // there is one stand-in in this process
 	m := machine(t)
 	source := open(t, m)
 	inv, err := source.Enumerate(t.Context())
@@ -218,7 +341,7 @@ func TestStaticFactsAreReadOnce(t *testing.T) {
 // TestLibraryByName: the dynamic linker finds the library by its plain name, in
 // processes of their own: one with the stand-in, one with that of an older driver,
 // which lacks functions that must not be called, and one without any.
-func TestLibraryByName(t *testing.T) {
+func TestLibraryByName(t *testing.T) { //nolint:paralleltest // there is one stand-in in this process
 	old := t.TempDir()
 	require.NoError(t, nvmltest.Build(old, nvmltest.Old))
 	current := t.TempDir()
