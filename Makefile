@@ -9,8 +9,10 @@ SHELL := /bin/bash
 export GOFLAGS := -trimpath -buildvcs=false
 export CGO_ENABLED := 0
 # Where cgo is on: go-nvml wraps all of NVML, and what of it is deprecated would
-# be 30 warnings in each build.
+# be 30 warnings in each build; and NVML's functions are looked up when they are
+# called, which some toolchains would have done at the start.
 export CGO_CFLAGS := -g -O2 -Wno-deprecated-declarations
+export CGO_LDFLAGS := -g -O2 -Wl,-z,lazy
 
 MODULE    := github.com/budecosystem/budcluster
 VERSION   := $(shell sed -n 's/^appVersion: "\(.*\)"/\1/p' charts/budcluster-agent/Chart.yaml)

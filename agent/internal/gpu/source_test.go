@@ -207,6 +207,32 @@ func TestAListThatHangs(t *testing.T) {
 	})
 }
 
+// clinging is a driver that does not close until it is told to.
+type clinging struct {
+	gpu.Driver
+	release chan struct{}
+}
+
+func (c clinging) Close() error {
+	<-c.release
+	return errors.New("at last")
+}
+
+func TestACloseThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		node, release := fake(), make(chan struct{})
+		source := open(t, func() (gpu.Driver, gpu.Absence, error) {
+			d, absence, err := node.Open()
+			return clinging{d, release}, absence, err
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, source.Close(ctx), gpu.ErrNoAnswer)
+		close(release)
+	})
+}
+
 // deaf is a driver that cannot wait for events.
 type deaf struct{ gpu.Driver }
 

@@ -36,7 +36,7 @@ func (d *driver) Describe(id string) (gpu.Device, error) {
 	out.MaxPCIe.Width = count(r, "max_pcie.width", "nvmlDeviceGetMaxPcieLinkWidth", nvml.Device.GetMaxPcieLinkWidth)
 	out.MaxInstances = count(r, "mig.max_instances", "nvmlDeviceGetMaxMigDeviceCount", nvml.Device.GetMaxMigDeviceCount)
 	out.Links = r.links()
-	dev.links, dev.instances, dev.fields = out.Links, out.MaxInstances.V, query(out.Links)
+	dev.instances, dev.fields = out.MaxInstances.V, query(out.Links)
 	r.register(d.events, dev)
 	if r.replaced {
 		return gpu.Device{}, gpu.ErrReplaced

@@ -60,8 +60,7 @@ type driver struct {
 type device struct {
 	handle      nvml.Device
 	registered  nvml.Device // the handle of which the driver tells events, or was asked to
-	links       []gpu.Link
-	instances   uint32 // how many MIG instances there can be
+	instances   uint32      // how many MIG instances there can be
 	fields      []nvml.FieldValue
 	sampled     uint64            // when the driver took its last sample of utilization that was read, in its µs
 	processSeen uint64            // the same of the processes

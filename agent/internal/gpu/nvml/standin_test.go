@@ -180,6 +180,9 @@ func TestDuplicateAndNamelessDevices(t *testing.T) { //nolint:paralleltest // th
 	require.Equal(t, "index-2", inv.Devices[1].ID)
 	require.False(t, inv.Devices[1].Lost)
 	require.Contains(t, inv.Devices[1].Problems[0].Reason, "may not ask")
+	_, err = source.Sample(t.Context(), "index-2")
+	require.ErrorContains(t, err, "may not ask")
+	require.Equal(t, gpu.Unknown, gpu.Judge(inv.Devices[1], gpu.Sample{}, err, nil).Health)
 }
 
 // TestEveryCallMayHang: each kind of call in turn does not come back, until it
