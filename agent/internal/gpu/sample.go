@@ -96,9 +96,11 @@ type RemappedRows struct {
 type PCIe struct {
 	PCIeLink
 	Replays Value[uint64] // counter
-	// SentBytes and ReceivedBytes are the device's counters, which wrap; drivers
-	// before Hopper's have them not.
+	// SentBytes and ReceivedBytes are the device's counters, which wrap.
 	SentBytes, ReceivedBytes Value[uint64]
+	// SentPerSecond and ReceivedPerSecond are in bytes, over 20 ms, and known only
+	// of a device that does not count.
+	SentPerSecond, ReceivedPerSecond Value[uint64]
 }
 
 // NVLink adds up the links of a device.

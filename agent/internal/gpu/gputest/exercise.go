@@ -33,6 +33,7 @@ func Exercise(t *testing.T, inventory gpu.Inventory, samples []gpu.Sample, machi
 		"everything that there is":            testEverything,
 		"what does not change is read once":   testChanges,
 		"what a device lacks is no problem":   testLacking,
+		"an older GPU":                        testOlder,
 		"a failed call costs its field alone": testFailure,
 		"a GPU falls off the bus":             testLoss,
 		"a GPU is taken out":                  testRemoval,
@@ -95,6 +96,18 @@ func testLacking(t *testing.T, b *bench) {
 	require.Empty(t, got.Problems)
 	got.NVLink.Links = nil // which the device has, in whatever state
 	require.Equal(t, gpu.Sample{}, got)
+}
+
+// testOlder: what a device of an older generation has instead.
+func testOlder(t *testing.T, b *bench) {
+	b.enumerate(t)
+	older := b.samples[0]
+	older.PCIe.SentBytes, older.PCIe.ReceivedBytes = gpu.Value[uint64]{}, gpu.Value[uint64]{}
+	older.PCIe.SentPerSecond, older.PCIe.ReceivedPerSecond = gpu.Known[uint64](5_000_000), gpu.Known[uint64](0)
+	older.RemappedRows, older.MIG, older.RecoveryAction = gpu.RemappedRows{}, gpu.MIG{}, gpu.Value[gpu.RecoveryAction]{}
+	older.RetiredPages = gpu.RetiredPages{SingleBit: gpu.Known[uint64](2), DoubleBit: gpu.Known[uint64](1), Pending: gpu.Known(true)}
+	b.Set(0, older)
+	require.Equal(t, older, b.sample(t, 0))
 }
 
 func testFailure(t *testing.T, b *bench) {

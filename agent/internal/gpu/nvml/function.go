@@ -25,7 +25,7 @@ func symbols() map[function][]string {
 		"nvmlDeviceGetPerformanceState", "nvmlDeviceGetCurrentClocksEventReasons",
 		"nvmlDeviceGetCurrentClocksThrottleReasons", "nvmlDeviceGetUtilizationRates", "nvmlDeviceGetEncoderUtilization",
 		"nvmlDeviceGetDecoderUtilization", "nvmlDeviceGetSamples", "nvmlDeviceGetFieldValues",
-		"nvmlDeviceGetCurrPcieLinkGeneration", "nvmlDeviceGetCurrPcieLinkWidth", "nvmlDeviceGetMigMode",
+		"nvmlDeviceGetCurrPcieLinkGeneration", "nvmlDeviceGetCurrPcieLinkWidth", "nvmlDeviceGetPcieThroughput", "nvmlDeviceGetMigMode",
 		"nvmlDeviceGetMigDeviceHandleByIndex", "nvmlDeviceGetGpuInstanceId", "nvmlDeviceGetComputeInstanceId",
 		"nvmlDeviceGetProcessUtilization",
 	} {

@@ -275,6 +275,11 @@ func (d *mockDevice) dynamic(m *mock.Device) {
 	asInt := func(v uint32) int { return int(v) }
 	m.GetCurrPcieLinkGenerationFunc = show(d, func(s sample) gpu.Value[uint32] { return s.PCIe.Generation }, asInt)
 	m.GetCurrPcieLinkWidthFunc = show(d, func(s sample) gpu.Value[uint32] { return s.PCIe.Width }, asInt)
+	m.GetPcieThroughputFunc = func(of nvml.PcieUtilCounter) (uint32, nvml.Return) {
+		return show(d, func(s sample) gpu.Value[uint64] {
+			return []gpu.Value[uint64]{s.PCIe.SentPerSecond, s.PCIe.ReceivedPerSecond}[of]
+		}, func(rate uint64) uint32 { return uint32(rate / 1000) })()
+	}
 	m.GetMigModeFunc = func() (int, int, nvml.Return) {
 		now, ret := show(d, func(s sample) gpu.Value[bool] { return s.MIG.Enabled }, flag)()
 		return now, now, ret

@@ -34,6 +34,9 @@ func (d *driver) Sample(id string) (gpu.Sample, error) {
 	s.PCIe.Generation = count(r, "pcie.generation", "nvmlDeviceGetCurrPcieLinkGeneration", nvml.Device.GetCurrPcieLinkGeneration)
 	s.PCIe.Width = count(r, "pcie.width", "nvmlDeviceGetCurrPcieLinkWidth", nvml.Device.GetCurrPcieLinkWidth)
 	r.fieldValues(&s, dev.fields)
+	if !s.PCIe.SentBytes.Known && !s.PCIe.ReceivedBytes.Known {
+		s.PCIe.SentPerSecond, s.PCIe.ReceivedPerSecond = r.throughput(nvml.PCIE_UTIL_TX_BYTES), r.throughput(nvml.PCIE_UTIL_RX_BYTES)
+	}
 	if s.MIG.Enabled.V {
 		r.instances(dev, &s)
 	} else {
@@ -139,6 +142,19 @@ func meanAndPeak(kind nvml.ValueType, samples []nvml.Sample) (mean, peak gpu.Val
 		return mean, peak
 	}
 	return gpu.Known(uint32((sum + n/2) / n)), gpu.Known(uint32(most)) //nolint:gosec // percent
+}
+
+// throughput is in bytes per second. The driver counts for 20 ms before it answers,
+// so it is asked only where there are no counters. It says KB, and not of which size.
+func (r *reader) throughput(counter nvml.PcieUtilCounter) (v gpu.Value[uint64]) {
+	const kilobyte = 1000
+	rate := get(r, "pcie.throughput", "nvmlDeviceGetPcieThroughput", func(d nvml.Device) (uint32, nvml.Return) {
+		return d.GetPcieThroughput(counter)
+	})
+	if !rate.Known {
+		return v
+	}
+	return gpu.Known(uint64(rate.V) * kilobyte)
 }
 
 // mode is whether the device is cut.

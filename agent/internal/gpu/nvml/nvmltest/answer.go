@@ -111,6 +111,10 @@ func (a answers) sample(s gpu.Sample) {
 	a.utilization(s.Utilization)
 	number(a, "nvmlDeviceGetCurrPcieLinkGeneration", s.PCIe.Generation)
 	number(a, "nvmlDeviceGetCurrPcieLinkWidth", s.PCIe.Width)
+	if s.PCIe.SentPerSecond.Known { // in KB
+		a.say("nvmlDeviceGetPcieThroughput.0", "%d", s.PCIe.SentPerSecond.V/1000)
+		a.say("nvmlDeviceGetPcieThroughput.1", "%d", s.PCIe.ReceivedPerSecond.V/1000)
+	}
 	if s.MIG.Enabled.Known {
 		a.say("nvmlDeviceGetMigMode", "%d %d", flag(s.MIG.Enabled).V, flag(s.MIG.Pending).V)
 	}
