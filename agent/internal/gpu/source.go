@@ -34,6 +34,7 @@ type Source struct {
 	shut   bool
 	system System
 	units  map[string]*unit // by ID
+	lanes  map[string]*lane // the same, and of devices that have gone: a call may run yet
 }
 
 // unit is a device that has been listed. Source.mu guards what may change of it.
@@ -55,7 +56,7 @@ type heard struct {
 func newSource(d Driver) *Source {
 	return &Source{
 		driver: d, list: newLane(), hear: newLane(), heard: make(chan heard, 64), closed: make(chan struct{}),
-		units: map[string]*unit{},
+		units: map[string]*unit{}, lanes: map[string]*lane{},
 	}
 }
 
@@ -101,10 +102,8 @@ func (s *Source) match(l Listing) (problems []Problem, fresh []*unit) {
 		default:
 			listed[slot.ID] = true
 			u := s.unitLocked(slot.ID)
-			u.device.Index = slot.Index
-			if u.unnamed {
-				u.unnamed, u.device.Lost, u.described = false, false, false // it is back
-			}
+			u.described = u.described && !u.unnamed // a device that is back is read anew
+			u.unnamed, u.device.Index, u.device.Lost = false, slot.Index, false
 		}
 	}
 	for _, slot := range l.Slots {
@@ -140,7 +139,10 @@ func (s *Source) unitLocked(id string) *unit {
 	if u := s.units[id]; u != nil {
 		return u
 	}
-	u := &unit{id: id, lane: newLane(), device: Device{ID: id}}
+	if s.lanes[id] == nil {
+		s.lanes[id] = newLane()
+	}
+	u := &unit{id: id, lane: s.lanes[id], device: Device{ID: id}}
 	s.units[id] = u
 	return u
 }
@@ -164,8 +166,12 @@ func (s *Source) describe(ctx context.Context, u *unit) error {
 	err = errors.Join(err, got.err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err != nil {
+	switch {
+	case err != nil:
 		u.device.Problems = []Problem{{Field: "device", Reason: err.Error()}}
+		return nil
+	case got.device.Lost: // meanwhile
+		u.device.Lost, u.device.Problems = true, got.device.Problems
 		return nil
 	}
 	index := u.device.Index
@@ -307,10 +313,7 @@ func (s *Source) Close(ctx context.Context) error {
 	}
 	s.shut = true
 	close(s.closed)
-	lanes := []*lane{s.list, s.hear}
-	for _, u := range s.units {
-		lanes = append(lanes, u.lane)
-	}
+	lanes := append([]*lane{s.list, s.hear}, slices.Collect(maps.Values(s.lanes))...)
 	s.mu.Unlock()
 	for _, l := range lanes {
 		if err := l.shut(ctx); err != nil {

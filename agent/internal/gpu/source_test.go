@@ -154,6 +154,36 @@ func TestADeviceThatCannotBeDescribed(t *testing.T) {
 	})
 }
 
+// TestAHungDeviceThatIsTakenOut and put in again is the same to the driver, whose
+// call has not come back.
+func TestAHungDeviceThatIsTakenOut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		node := fake()
+		source := open(t, node.Open)
+		inv, err := source.Enumerate(t.Context())
+		require.NoError(t, err)
+		release := node.Hang(7)
+		_, err = source.Sample(t.Context(), inv.Devices[7].ID)
+		require.ErrorIs(t, err, gpu.ErrNoAnswer)
+		node.Remove()
+		gone, err := source.Enumerate(t.Context())
+		require.NoError(t, err)
+		require.Len(t, gone.Devices, 7)
+		node.Add(gputest.Device(7), gputest.Idle())
+		back, err := source.Enumerate(t.Context())
+		require.NoError(t, err)
+		require.Contains(t, back.Devices[7].Problems[0].Reason, "does not answer")
+		require.Equal(t, 8, node.Calls("Describe"))
+		release()
+		synctest.Wait()
+		back, err = source.Enumerate(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, inv, back)
+		require.NoError(t, source.Close(t.Context()))
+	})
+}
+
 func TestADeviceThatIsPluggedIn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -185,6 +185,21 @@ func TestDuplicateAndNamelessDevices(t *testing.T) { //nolint:paralleltest // th
 	require.Equal(t, gpu.Unknown, gpu.Judge(inv.Devices[1], gpu.Sample{}, err, nil).Health)
 }
 
+// TestLostWhileItIsDescribed: half of a description is none.
+func TestLostWhileItIsDescribed(t *testing.T) { //nolint:paralleltest // there is one stand-in in this process
+	m := machine(t)
+	source := open(t, m)
+	m.Say("0", "nvmlDeviceGetSerial", "!15")
+	inv, err := source.Enumerate(t.Context())
+	require.NoError(t, err)
+	require.True(t, inv.Devices[0].Lost)
+	require.Equal(t, gputest.Inventory().Devices[1:], inv.Devices[1:])
+	m.Set(0, gputest.Idle())
+	inv, err = source.Enumerate(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, gputest.Inventory(), inv)
+}
+
 // TestEveryCallMayHang: each kind of call in turn does not come back, until it
 // does.
 func TestEveryCallMayHang(t *testing.T) { //nolint:paralleltest // there is one stand-in in this process
