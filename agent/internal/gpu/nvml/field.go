@@ -95,8 +95,10 @@ func decode(kind nvml.ValueType, raw [8]byte) (uint64, bool) {
 		if f >= 0 && f < 1<<63 {
 			return uint64(f), true
 		}
+		return 0, false
+	default:
+		return 0, false
 	}
-	return 0, false
 }
 
 // place puts a value into the sample.

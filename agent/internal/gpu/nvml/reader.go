@@ -45,6 +45,7 @@ func (r *reader) ok(field string, ret nvml.Return) bool {
 		r.lost = true
 	case nvml.ERROR_UNINITIALIZED, nvml.ERROR_DRIVER_NOT_LOADED, nvml.ERROR_LIB_RM_VERSION_MISMATCH:
 		r.replaced = true
+	default:
 	}
 	r.problem(field, "%s", reason(ret))
 	return false
