@@ -117,7 +117,7 @@ func HAMiSlices(pod HAMiPod) ([]HAMiSlice, []string) {
 			}
 			for _, s := range part {
 				s.Namespace, s.Pod, s.Node = pod.Namespace, pod.Name, node
-				s.Container, s.ContainerIndex, s.Init = container, int32(i), before //nolint:gosec // bounded by maxHAMiSlices
+				s.Container, s.ContainerIndex, s.Init = container, int32(i), before
 				held = append(held, s)
 			}
 		}

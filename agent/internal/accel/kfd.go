@@ -97,7 +97,7 @@ func (r *reader) xgmi(from kfdNode, nodes []kfdNode) []XGMI {
 		}
 		// The driver's unit is MB/s, by the fields of CRAT in kfd_crat.h.
 		if mbs := p["max_bandwidth"]; mbs > 0 && mbs <= math.MaxUint32 {
-			link.BytesPerSecond = new(int64(mbs) * 1e6) //nolint:gosec // 32 bits
+			link.BytesPerSecond = new(int64(mbs) * 1e6)
 		}
 		links = append(links, link)
 	}

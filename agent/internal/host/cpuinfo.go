@@ -52,7 +52,7 @@ func parseCPUInfo(data []byte) (info cpuInfo, bad [][2]string) {
 			bad = append(bad, [2]string{key, sysfs.Quote(value)})
 		}
 	}
-	info.packages, info.cores = int32(min(len(packages), maxCPU)), int32(min(len(cores), maxCPU)) //nolint:gosec // bounded
+	info.packages, info.cores = int32(min(len(packages), maxCPU)), int32(min(len(cores), maxCPU))
 	return info, bad
 }
 
@@ -64,7 +64,7 @@ func (i *cpuInfo) describe(key string, value []byte) bool {
 		if err != nil {
 			return string(value) == "unknown" // the kernel's own word for it
 		}
-		*to = new(int32(n)) //nolint:gosec // 16 bits
+		*to = new(int32(n))
 		return true
 	}
 	switch key {

@@ -35,7 +35,7 @@ func parseCPUs(list []byte) (cpuSet, error) {
 				return nil, fmt.Errorf("%s is not a list of CPUs such as 0-3,8", sysfs.Quote(list))
 			}
 		}
-		set = set.with(int(first), int(last)) //nolint:gosec // 16 bits each
+		set = set.with(int(first), int(last))
 	}
 	return set, nil
 }
@@ -84,7 +84,7 @@ func (s cpuSet) size() int32 {
 	for _, word := range s {
 		n += bits.OnesCount64(word)
 	}
-	return int32(n) //nolint:gosec // at most maxCPU
+	return int32(n)
 }
 
 func (s cpuSet) clone() cpuSet { return append(cpuSet(nil), s...) }

@@ -130,10 +130,10 @@ func parseSize(data []byte) (int64, bool) {
 		data = data[:len(data)-1]
 	}
 	n, err := strconv.ParseUint(string(data), 10, 62)
-	if err != nil || n == 0 || n > uint64(maxCache/unit) { //nolint:gosec // both are positive
+	if err != nil || n == 0 || n > uint64(maxCache/unit) {
 		return 0, false
 	}
-	return int64(n) * unit, true //nolint:gosec // bounded above
+	return int64(n) * unit, true
 }
 
 // hugePages reads the pools, each a folder hugepages-<size>kB

@@ -100,7 +100,7 @@ func (r *reader) accelerator(address, class, vendor string) Accelerator {
 	}
 	// The link ends in the group's number (Documentation/ABI/testing/sysfs-kernel-iommu_groups).
 	if n, err := strconv.ParseUint(r.LinkName(dir+"iommu_group"), 10, 31); err == nil && n <= maxGroup {
-		a.IOMMUGroup = new(int32(n)) //nolint:gosec // bounded
+		a.IOMMUGroup = new(int32(n))
 	}
 	return a
 }

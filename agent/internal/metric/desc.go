@@ -43,7 +43,7 @@ var (
 func (d Desc) Check() error {
 	switch {
 	case !metricName.MatchString(d.Name):
-		return fmt.Errorf("metric %q: a name has letters, digits, _ and :", d.Name)
+		return fmt.Errorf("metric %q: a name has letters, digits, underscores and colons", d.Name)
 	case d.Help == "" || strings.ContainsAny(d.Help, "\n\\"):
 		return fmt.Errorf("metric %s: help is one line of plain text", d.Name)
 	case d.Type != Gauge && d.Type != Counter:

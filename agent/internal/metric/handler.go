@@ -18,7 +18,7 @@ func Handler(latest func() *Snapshot, process prometheus.Gatherer, failed func(e
 	pool := sync.Pool{New: func() any { return new(bytes.Buffer) }}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		format, contentType := expfmt.NewFormat(expfmt.TypeTextPlain), TextType
-		open := expfmt.NegotiateIncludingOpenMetrics(r.Header).FormatType() == expfmt.TypeOpenMetrics
+		open := expfmt.NegotiateAccept(r.Header, expfmt.DefaultOpenMetricsAcceptedFormats()...).FormatType() == expfmt.TypeOpenMetrics
 		if open {
 			format, contentType = expfmt.NewFormat(expfmt.TypeOpenMetrics), OpenType
 		}

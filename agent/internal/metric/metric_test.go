@@ -111,6 +111,8 @@ func TestWrongDescriptions(t *testing.T) {
 }
 
 // A scrape allocates nothing for a series.
+//
+//nolint:paralleltest // allocations of others would be counted
 func TestNoAllocation(t *testing.T) {
 	s := sample(t)
 	buf := make([]byte, 0, s.Size())
