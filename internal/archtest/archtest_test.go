@@ -214,7 +214,6 @@ func TestDoors(t *testing.T) {
 		{library: "helm.sh/helm/v3", behind: []string{"agent/internal/helm"}, tests: true},
 		{library: "github.com/NVIDIA/go-nvml", behind: []string{"agent/internal/gpu/nvml"}},
 		{library: "github.com/hashicorp/yamux", behind: []string{"internal/tunnel"}},
-		{library: "os/exec", behind: []string{"hub/internal/pg", "hub/internal/bootstrap", "hub/internal/engine/enginetest", "hub/internal/dapr/daprtest", "agent/agenttest", "deploy"}, tests: true},
 		{library: "github.com/prometheus/prometheus", behind: []string{"agent/internal/hami"}},
 		{library: "os/exec", behind: []string{"hub/internal/pg", "hub/internal/bootstrap", "hub/internal/engine/enginetest", "hub/internal/dapr/daprtest", "agent/agenttest", "agent/internal/gpu/nvml/nvmltest", "deploy"}, tests: true},
 		{library: "golang.org/x/sync/errgroup", behind: []string{"internal/run"}},
