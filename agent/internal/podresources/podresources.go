@@ -95,6 +95,7 @@ func (r *Reader) explain(err error) error {
 		if _, missing := os.Stat(r.socket); errors.Is(missing, fs.ErrNotExist) {
 			remedy = "there is no such socket; mount the host's folder, or say where the kubelet's root is (kubelet.root)"
 		}
+	default: // the error says what there is to say
 	}
 	if remedy != "" {
 		remedy = "; " + remedy

@@ -19,11 +19,11 @@ import (
 // Library is the stand-in's file name, which is the real one's.
 const Library = "libnvidia-ml.so.1"
 
-// Old, given to Build, leaves out what the library of driver 470 has not.
+// Old is a flag for Build that leaves out what the library of driver 470 has not.
 const Old = "-DOLD"
 
 //go:embed standin/nvml.c
-var source string //nolint:gochecknoglobals // embedded
+var source string
 
 // Build compiles the stand-in into a folder, with $CC or cc.
 func Build(dir string, flags ...string) error {
