@@ -34,7 +34,7 @@ func TestWhatWasThereStays(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(broken, "values.yaml"), []byte("standin: {image: registry.e2e.budcluster.test/absent:1, fakegpu: none}\n"), 0o600))
 	helm(t, "package", broken, "--version", "0.3.0", "--destination", charts)
 	helm(t, "repo", "index", charts)
-	hasty(t, filepath.Join(components, "scaler.yaml"))
+	hasty(t, filepath.Join(components, "scaler.yaml"), 10*time.Second)
 	helm(t, "install", theirs.Release, filepath.Join(env.repo, "deploy/e2e/standin/charts/node-feature-discovery"), "-n", theirs.Namespace, "--create-namespace",
 		"-f", filepath.Join(env.repo, "hub/internal/component/testdata/values/kubernetes/nfd.golden"), "--wait", "--timeout", "3m")
 	t.Cleanup(func() {

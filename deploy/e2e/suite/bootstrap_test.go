@@ -421,7 +421,7 @@ func (u *uploads) seen(t *testing.T, id string) {
 	}()
 	for path, want := range map[string][]string{
 		"/health?checks=storage":   {`"healthy":false`, "0/1 PVCs bound, 1 pending", "default/waits"},
-		"/health?checks=network":   {`"healthy":true`, "DNS service kube-dns", "ready pods"},
+		"/health?checks=network":   {`"healthy":true`, "DNS service kube-system/kube-dns", "ready pods"},
 		"/health?checks=gpu":       {`"healthy":true`, `"device_plugins":{"nvidia.com/gpu":"ready"}`},
 		"/health?checks=nodes,api": {"All nodes ready", "API server responding"},
 		"/storage-classes":         {class.Name, `"provisioner":"nobody.example.com"`, `"parameters":{"tier":"fast"}`},

@@ -3,6 +3,7 @@
 package suite_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,7 +49,7 @@ func newFailure(t *testing.T) *failure {
 	t.Helper()
 	f := &failure{node: pretendGPUs(t)}
 	overlay, _ := standIns(t)
-	hasty(t, filepath.Join(overlay, "hami.yaml"))
+	hasty(t, filepath.Join(overlay, "hami.yaml"), 30*time.Second)
 	f.site = own(t, "--components-dir", overlay)
 	f.before, f.agent = undisturbed(t), f.awaitState(t, hubapi.ClusterConnected, time.Minute).Session.Instance
 	f.started = time.Now()
@@ -87,13 +88,13 @@ func (f *failure) requireHAMi(t *testing.T, id string, reasons ...string) {
 	proved(t, "a failing HAMi fails the registration: %s", w.Message)
 }
 
-// hasty makes a component of the overlay fail soon: the chart's own hooks are
-// done in that time on a machine that has more to do.
-func hasty(t *testing.T, file string) {
+// hasty makes a component of the overlay fail soon. In the time the chart's own
+// hooks must be done, on a machine that has more to do.
+func hasty(t *testing.T, file string, timeout time.Duration) {
 	t.Helper()
 	f, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
 	require.NoError(t, err)
-	_, err = f.WriteString("timeout: 30s\n")
+	_, err = fmt.Fprintf(f, "timeout: %s\n", timeout)
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 }
