@@ -78,7 +78,7 @@ func TestWhatWasThereStays(t *testing.T) {
 	out, err := s.hub.cliError(t, "component", "upgrade", "scaler", "-c", s.name, "--version", "0.3.0", "--watch")
 	t.Logf("$ budcluster component upgrade scaler --version 0.3.0\n%s", out)
 	require.Error(t, err)
-	require.Contains(t, unwrapped(out), "absent:1", "in the pod's words")
+	require.Contains(t, unwrapped(out), "not ready after 10s: deployment scaler: 0 of 1 ready")
 	await(t, time.Minute, "the scaler to be as it was", func(context.Context) error {
 		if c := s.component(t, "scaler"); c.Version != "0.2.0" || c.Health != "Ready" {
 			return fmt.Errorf("it is %s, %s: %s", c.Version, c.Health, c.Message)
