@@ -397,7 +397,7 @@ func (u *uploads) equipped(t *testing.T, name string) (present []string) {
 	return present
 }
 
-// seen: what the platform asks of a cluster is what there is in it: a claim for
+// seen: what the platform asks of a cluster is what there is in it: claims for
 // which there is no volume, the DNS service, the device plugin, a storage class
 // with its parameters, what the kubelet said of its node.
 func (u *uploads) seen(t *testing.T, id string) {
@@ -420,25 +420,29 @@ func (u *uploads) seen(t *testing.T, id string) {
 		require.NoError(t, classes.Delete(ctx, class.Name, metav1.DeleteOptions{}))
 	}()
 	for path, want := range map[string][]string{
-		"/health?checks=storage":   {`"healthy":false`, "0/1 PVCs bound, 1 pending", "default/waits"},
+		"/health?checks=storage":   {`"healthy":false`, "0/2 PVCs bound, 2 pending", "bud-system/data-prometheus", "default/waits"},
 		"/health?checks=network":   {`"healthy":true`, "DNS service kube-system/kube-dns", "ready pods"},
-		"/health?checks=gpu":       {`"healthy":true`, `"device_plugins":{"nvidia.com/gpu":"ready"}`},
+		"/health?checks=gpu":       {`"allocatable":{"nvidia.com/gpu":80}`, `"device_plugins":{"nvidia.com/gpu":"ready"}`},
 		"/health?checks=nodes,api": {"All nodes ready", "API server responding"},
 		"/storage-classes":         {class.Name, `"provisioner":"nobody.example.com"`, `"parameters":{"tier":"fast"}`},
 		"/node-wise-events/node1":  {`"reason":"NodeReady"`, `"component":"kubelet","host":"node1"`},
 		"/events-count-by-node":    {`"node1":`},
 	} {
+		said := ""
 		await(t, time.Minute, "GET "+path, func(ctx context.Context) error {
 			text, err := u.get(ctx, "/cluster/"+id+path)
 			if err != nil {
 				return err
+			}
+			if text != said {
+				said = text
+				t.Logf("GET %s: %s", path, text)
 			}
 			for _, words := range want {
 				if !strings.Contains(text, words) {
 					return fmt.Errorf("%s is not in %s", words, text)
 				}
 			}
-			t.Logf("GET %s: %s", path, text)
 			return nil
 		})
 	}
