@@ -32,7 +32,7 @@ Which components a cluster gets its hardware says; --with and --without say it
 instead, for this cluster and from now on.`,
 		Example: `  budcluster cluster register frankfurt --watch
   budcluster cluster register frankfurt --label site=de --ingress-url https://models.example.com
-  budcluster cluster register frankfurt --without prometheus-stack --with aibrix
+  budcluster cluster register frankfurt --without prometheus-stack --watch
   budcluster cluster register frankfurt --existing --watch
   budcluster cluster register frankfurt --kubeconfig frankfurt.yaml --watch
   kubectl config view --raw --flatten --minify --context frankfurt | budcluster cluster register frankfurt --kubeconfig -`,
